@@ -1,0 +1,1 @@
+"""The ``attiqa`` console command: one module a subcommand."""

@@ -1,0 +1,29 @@
+"""``attiqa SUBCOMMAND ...``: finds the subcommand's module and hands it the remaining arguments."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+# name -> (module with ``main(argv) -> exit code``, one line for --help); imported only when asked for
+SUBCOMMANDS: dict[str, tuple[str, str]] = {}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one subcommand; returns its exit code (0, 2 for bad input, 130 for Ctrl-C)."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if argv else 2
+    name, *rest = argv
+    if name not in SUBCOMMANDS:
+        print(f"error: attiqa has no subcommand {name!r}; it has {', '.join(SUBCOMMANDS)}.", file=sys.stderr)
+        return 2
+    module = importlib.import_module(SUBCOMMANDS[name][0])
+    return int(module.main(rest))
+
+
+def _usage() -> str:
+    width = max(map(len, SUBCOMMANDS), default=0)
+    lines = [f"  {name:<{width}}  {line}" for name, (_, line) in SUBCOMMANDS.items()]
+    return "\n".join(["usage: attiqa SUBCOMMAND ...", "", *lines, "", "attiqa SUBCOMMAND --help says more."])

@@ -1,0 +1,1 @@
+"""Rewards: the contract, the guarded reward, and adapters for other people's loops."""

@@ -1,0 +1,1 @@
+"""From a raw file to display sRGB: batched operators and Gymnasium environments around them."""
