@@ -15,7 +15,7 @@ D50_XY = (0.3457, 0.3585)
 
 # x, y of red, green and blue
 SRGB_PRIMARIES = ((0.64, 0.33), (0.30, 0.60), (0.15, 0.06))  # IEC 61966-2-1
-PROPHOTO_PRIMARIES = ((0.734699, 0.265301), (0.159597, 0.840403), (0.036598, 0.000105))  # ISO 22028-2
+PROPHOTO_PRIMARIES = ((0.7347, 0.2653), (0.1596, 0.8404), (0.0366, 0.0001))  # ANSI IT10.7666 (ROMM RGB)
 
 # Lam (1985), the cone response of the Bradford transform
 _BRADFORD = ((0.8951, 0.2664, -0.1614), (-0.7502, 1.7135, 0.0367), (0.0389, -0.0685, 1.0296))
