@@ -1,0 +1,197 @@
+"""The guarded reward: a quality gain that several views must agree on, minus penalties on cheap tricks.
+
+A no-reference score, maximised alone, is exploited by over-saturation, over-sharpening and blown highlights.
+This one is ``mean - k * std`` of the gain over the neutral render, across scorers and views, minus hinges on
+newly clipped pixels and on colour distance from the neutral render. All of its constants are our choice.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from kornia.color import rgb_to_lab
+
+from attiqa.errors import InputError
+from attiqa.rewards.protocol import Reward
+
+# what a scorer is shown, from float32 (B, 3, H, W) display sRGB
+VIEWS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "whole": lambda images: images,
+    "mirrored": lambda images: images.flip(-1),
+    "cropped": lambda images: _center(images, 0.75),
+    "shrunk": lambda images: F.interpolate(
+        images, scale_factor=0.75, mode="bilinear", antialias=True, recompute_scale_factor=True
+    ),
+}
+# clipped pixels are counted on a grid of about this short side, colours compared on areas of this one: the
+# guard then costs less than a tenth of a small network
+_GRID_SIDE = 64
+_AREA_SIDE = 32
+_LEVEL = 1 / 255
+# float slack: a level stored as 254/255 in float32 counts as clipped
+_SLACK = 1e-6
+
+
+class GuardedReward:
+    """Guarded quality gain over the neutral render; a `ReferencedReward`.
+
+    ``reward = mean(g) - deviations * std(g) - clip_weight * relu(newly_clipped - clip_tolerance)
+    - color_weight * relu(color_distance - color_radius)``, where ``g`` is ``score(image) -
+    score(reference)``, once for each scorer and view, and ``std`` the population's: with two of them and
+    one deviation the reward is the smaller gain. It is zero at the reference itself.
+
+    Scores of references are remembered, by content at reduced size: a training loop that compares many
+    renders with the same neutral ones pays for each neutral once.
+
+    Args:
+        scorers: plain rewards of one scale, or brought to one by `attiqa.rewards.calibration`.
+        views: names from `VIEWS`; a gain that only one of them sees, such as a halo that exists at one
+            scale, is discounted by the deviation.
+        deviations: the k above.
+        clip_weight: score units for a fraction of 1 of newly clipped pixels.
+        clip_tolerance: fraction of newly clipped pixels that is free.
+        color_weight: score units for one unit of colour distance.
+        color_radius: free distance, wide enough for mending. On the Kodak suite, white-balance gains of
+            (1.4, 1, 0.7) cost 10 to 14, one EV of exposure 2 to 8, doubled saturation 8 to 25.
+        remembered: how many references to remember.
+    """
+
+    uses_reference = True
+
+    def __init__(
+        self,
+        scorers: Sequence[Reward],
+        views: Sequence[str] = ("whole", "shrunk"),
+        *,
+        deviations: float = 1.0,
+        clip_weight: float = 2.0,
+        clip_tolerance: float = 0.01,
+        color_weight: float = 0.02,
+        color_radius: float = 12.0,
+        remembered: int = 4096,
+    ) -> None:
+        unknown = [view for view in views if view not in VIEWS]
+        if unknown or not views:
+            raise InputError(f"views must be some of {', '.join(VIEWS)}; these are {list(views)}.")
+        if not scorers:
+            raise InputError("a guarded reward needs at least one scorer; the list is empty.")
+        if min(deviations, clip_weight, clip_tolerance, color_weight, color_radius) < 0:
+            raise InputError(
+                "the weights, tolerances and deviations of a guarded reward must not be negative."
+            )
+        self.scorers = tuple(scorers)
+        self.views = tuple(views)
+        self.deviations = deviations
+        self.clip_weight = clip_weight
+        self.clip_tolerance = clip_tolerance
+        self.color_weight = color_weight
+        self.color_radius = color_radius
+        self._baselines = _Memo(remembered)
+
+    def __call__(self, images: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        """Guarded gain ``(B,)`` of `images` over `reference`, both float32 ``(B, 3, H, W)`` display sRGB."""
+        return self.parts(images, reference)["reward"]
+
+    @torch.no_grad()
+    def parts(self, images: torch.Tensor, reference: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Every term of the formula, ``(B,)`` each, for logs: `reward` is what the call returns."""
+        if images.shape != reference.shape or images.ndim != 4 or images.shape[1] != 3:
+            raise InputError(
+                "a guarded reward compares images with reference renders of one shape (B, 3, H, W); "
+                f"these are {tuple(images.shape)} and {tuple(reference.shape)}."
+            )
+        grids, areas = zip(*((_grid(x), _areas(x)) for x in (images, reference)), strict=True)
+        keys = _fingerprints(torch.cat([grids[1].flatten(1), areas[1].flatten(1)], dim=1))
+        gains = self._scores(images) - self._baselines(keys, reference, self._scores)  # (B, V)
+        gain, deviation = gains.mean(dim=1), gains.std(dim=1, correction=0)
+        clipped, distance = newly_clipped(*grids), color_distance(*areas)
+        penalty = self.clip_weight * F.relu(clipped - self.clip_tolerance)
+        penalty = penalty + self.color_weight * F.relu(distance - self.color_radius)
+        return {
+            "reward": gain - self.deviations * deviation - penalty,
+            "gain": gain,
+            "deviation": deviation,
+            "newly_clipped": clipped,
+            "color_distance": distance,
+            "penalty": penalty,
+        }
+
+    def _scores(self, images: torch.Tensor) -> torch.Tensor:
+        """Scores ``(B, V)``: one column for each pair of scorer and view."""
+        shown = [VIEWS[view](images) for view in self.views]
+        return torch.stack([scorer(view).float() for scorer in self.scorers for view in shown], dim=1)
+
+
+def newly_clipped(images: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """Fraction ``(B,)`` of pixels that are clipped in `images` and not in `reference`."""
+    return (is_clipped(images) & ~is_clipped(reference)).float().mean(dim=(1, 2))
+
+
+def is_clipped(images: torch.Tensor) -> torch.Tensor:
+    """Boolean ``(B, H, W)``: a channel within one 8-bit level of 1, or all channels within one of 0."""
+    red, green, blue = images.unbind(dim=1)
+    largest = torch.maximum(torch.maximum(red, green), blue)  # several times faster than amax(dim=1)
+    return (largest >= 1 - _LEVEL - _SLACK) | (largest <= _LEVEL + _SLACK)
+
+
+def color_distance(images: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """Mean CIELAB chroma shift ``(B,)``: the length of ``(da*, db*)`` a pixel; lightness is free."""
+    shift = rgb_to_lab(images)[:, 1:] - rgb_to_lab(reference)[:, 1:]
+    return shift.square().sum(dim=1).sqrt().mean(dim=(1, 2))
+
+
+def _grid(images: torch.Tensor) -> torch.Tensor:
+    """Every n-th pixel, not averaged: a clipped fraction then does not depend on the size."""
+    step = max(1, min(images.shape[-2:]) // _GRID_SIDE)
+    return images[..., step // 2 :: step, step // 2 :: step]
+
+
+def _areas(images: torch.Tensor) -> torch.Tensor:
+    """Means over squares, so that noise and its removal are no change of colour."""
+    return F.avg_pool2d(images, max(1, min(images.shape[-2:]) // _AREA_SIDE))
+
+
+def _center(images: torch.Tensor, fraction: float) -> torch.Tensor:
+    height, width = (max(1, round(side * fraction)) for side in images.shape[-2:])
+    top, left = (images.shape[-2] - height) // 2, (images.shape[-1] - width) // 2
+    return images[..., top : top + height, left : left + width]
+
+
+class _Memo:
+    """Remembers one row of numbers for each key; the oldest go first."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._rows: OrderedDict[int, torch.Tensor] = OrderedDict()
+
+    def __call__(
+        self, keys: list[int], images: torch.Tensor, compute: Callable[[torch.Tensor], torch.Tensor]
+    ) -> torch.Tensor:
+        """Rows ``(B, V)`` of `images` by their `keys`; those that are not remembered are computed."""
+        missing = [i for i, key in enumerate(keys) if key not in self._rows]
+        if missing:
+            fresh = compute(images[missing])
+            self._rows.update((keys[i], row) for i, row in zip(missing, fresh, strict=True))
+        for key in keys:
+            self._rows.move_to_end(key)
+        rows = torch.stack([self._rows[key] for key in keys])
+        while len(self._rows) > self._size:
+            self._rows.popitem(last=False)
+        return rows
+
+
+def _fingerprints(values: torch.Tensor) -> list[int]:
+    """One integer a row of float32 ``(B, N)``: its bits times fixed random odd weights, wrapped, summed."""
+    bits = values.view(torch.int32)
+    return (bits * _hash_weights(bits.shape[1], bits.device)).sum(dim=1).tolist()
+
+
+@functools.lru_cache(maxsize=8)
+def _hash_weights(count: int, device: torch.device) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(count)
+    weights = torch.randint(-(2**30), 2**30, (count,), generator=generator, dtype=torch.int32) * 2 + 1
+    return weights.to(device)

@@ -1,0 +1,165 @@
+"""The guarded reward: its formula, its penalties, its memory of references."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from skimage import color
+
+from attiqa.errors import InputError
+from attiqa.rewards.guarded import GuardedReward, color_distance, is_clipped, newly_clipped
+
+
+def photographs(count: int = 3, height: int = 96, width: int = 128) -> torch.Tensor:
+    """Smooth random pictures in [0.2, 0.7]: nothing is clipped."""
+    coarse = torch.rand(count, 3, 6, 8)
+    smooth = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic").clamp(0, 1)
+    return 0.2 + 0.5 * smooth
+
+
+def brightness(images: torch.Tensor) -> torch.Tensor:
+    return images.mean(dim=(1, 2, 3))
+
+
+def contrast(images: torch.Tensor) -> torch.Tensor:
+    return images.std(dim=(1, 2, 3))
+
+
+class Counting:
+    """A scorer that counts the images that it was shown."""
+
+    def __init__(self, scorer: Callable[[torch.Tensor], torch.Tensor] = brightness) -> None:
+        self.scorer = scorer
+        self.seen = 0
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        self.seen += len(images)
+        return self.scorer(images)
+
+
+def test_reward_is_zero_at_the_neutral_render() -> None:
+    neutral = photographs()
+    neutral[0, :, :40] = 1.0  # clipped already in the neutral render: not the policy's doing
+    parts = GuardedReward([brightness, contrast], views=["whole", "mirrored", "cropped", "shrunk"]).parts(
+        neutral, neutral
+    )
+    for name, value in parts.items():
+        torch.testing.assert_close(value, torch.zeros(3), atol=1e-6, rtol=0, msg=name)
+
+
+def test_reward_is_the_mean_minus_k_deviations_of_the_gains() -> None:
+    neutral = photographs()
+    images = neutral * 1.1
+    gains = torch.stack([scorer(images) - scorer(neutral) for scorer in (brightness, contrast)]).numpy()
+    reward = GuardedReward([brightness, contrast], views=["whole"], deviations=0.5)
+    expected = gains.mean(axis=0) - 0.5 * np.std(gains, axis=0)
+    np.testing.assert_allclose(reward(images, neutral), expected, atol=1e-6)
+
+
+def test_two_views_and_one_deviation_give_the_smaller_gain() -> None:
+    neutral = photographs()
+    images = neutral.clone()
+    images[:, :, :8, :8] += 0.2  # outside the central crop: only one view sees a gain
+    reward = GuardedReward([brightness], views=["whole", "cropped"])
+    torch.testing.assert_close(reward(images, neutral), torch.zeros(3), atol=1e-6, rtol=0)
+    assert (reward.parts(images, neutral)["gain"] > 1e-4).all()
+
+
+def test_newly_clipped_pixels_cost_beyond_the_tolerance_and_old_ones_nothing() -> None:
+    neutral = photographs(1)
+    neutral[..., :32, :] = 1.0
+    images = neutral.clone()
+    images[..., :48, :] = 1.0  # a third was clipped, now a half is
+    assert newly_clipped(images, neutral).item() == pytest.approx(16 / 96)
+    flat = GuardedReward([lambda x: x.new_zeros(len(x))], color_weight=0, clip_weight=3, clip_tolerance=0.05)
+    assert flat(images, neutral).item() == pytest.approx(-3 * (16 / 96 - 0.05), abs=1e-6)
+    assert flat.parts(neutral, images)["newly_clipped"].item() == 0  # rescuing highlights is free
+
+
+def test_clipping_means_one_full_channel_or_all_empty_ones() -> None:
+    pixels = torch.tensor([[254, 9, 9], [253, 253, 253], [1, 1, 0], [0, 0, 2], [0, 0, 128]]) / 255.0
+    assert is_clipped(pixels.T[None, :, None]).flatten().tolist() == [True, False, True, False, False]
+
+
+def test_the_penalties_do_not_depend_on_the_size() -> None:
+    distances = []
+    for scale in (1, 3, 8):
+        torch.manual_seed(0)
+        neutral = photographs(1, 128 * scale, 192 * scale)
+        images = neutral * torch.tensor([1.2, 1.0, 0.8])[:, None, None]
+        images[..., 64 * scale :, : 48 * scale] = 0.0
+        parts = GuardedReward([brightness]).parts(images, neutral)
+        assert parts["newly_clipped"].item() == pytest.approx(1 / 8, abs=0.01)
+        distances.append(parts["color_distance"].item())
+    assert distances == pytest.approx([distances[0]] * 3, rel=0.05)
+
+
+def test_color_distance_matches_scikit_image_and_ignores_lightness() -> None:
+    neutral, images = photographs(2, 60, 60), photographs(2, 60, 60)
+    for distance, one, other in zip(color_distance(images, neutral), images, neutral, strict=True):
+        a, b = (color.rgb2lab(x.permute(1, 2, 0).numpy())[..., 1:] for x in (one, other))
+        assert distance.item() == pytest.approx(np.linalg.norm(a - b, axis=-1).mean(), abs=0.01)
+    grey = torch.full((1, 3, 60, 60), 0.3)
+    assert color_distance(grey * 2, grey).item() < 0.01
+
+
+def test_colour_costs_beyond_the_free_radius_only() -> None:
+    neutral = photographs(1, 32, 32)
+    cast = neutral * torch.tensor([1.4, 1.0, 0.5])[:, None, None]
+    distance = color_distance(cast, neutral).item()
+    flat = GuardedReward([lambda x: x.new_zeros(len(x))], color_weight=0.1, color_radius=distance - 2)
+    assert flat(cast, neutral).item() == pytest.approx(-0.2, abs=1e-4)
+    assert (
+        GuardedReward([lambda x: x.new_zeros(len(x))], color_radius=distance + 1)(cast, neutral).item() == 0
+    )
+
+
+def test_references_are_scored_once_however_they_are_batched() -> None:
+    scorer = Counting()
+    reward = GuardedReward([scorer], views=["whole"])
+    neutral = photographs(4)
+    first = reward(neutral * 1.1, neutral)
+    assert scorer.seen == 8
+    order = torch.tensor([2, 0, 3, 1, 2])
+    again = reward(neutral[order] * 1.1, neutral[order])
+    assert scorer.seen == 13  # five renders, no reference
+    torch.testing.assert_close(again, first[order])
+    reward(neutral, neutral + 1e-6)  # another content, however near, is another reference
+    assert scorer.seen == 21
+
+
+def test_memory_of_references_is_bounded() -> None:
+    scorer = Counting()
+    reward = GuardedReward([scorer], views=["whole"], remembered=2)
+    for image in photographs(4).split(1):
+        reward(image, image)
+    seen = scorer.seen
+    torch.manual_seed(0)
+    oldest = photographs(4)[:1]
+    reward(oldest, oldest)
+    assert scorer.seen == seen + 2
+
+
+def test_an_image_is_rewarded_alike_alone_and_in_a_batch_and_without_a_gradient() -> None:
+    neutral = photographs(3)
+    images = (neutral * 1.3).requires_grad_()
+    batched = GuardedReward([brightness, contrast])(images, neutral)
+    alone = torch.cat(
+        [GuardedReward([brightness, contrast])(images[i : i + 1], neutral[i : i + 1]) for i in range(3)]
+    )
+    torch.testing.assert_close(batched, alone)
+    assert not batched.requires_grad
+
+
+def test_bad_input_is_refused_in_a_sentence() -> None:
+    with pytest.raises(InputError, match="at least one scorer"):
+        GuardedReward([])
+    with pytest.raises(InputError, match="some of whole, mirrored, cropped, shrunk"):
+        GuardedReward([brightness], views=["upside-down"])
+    with pytest.raises(InputError, match="must not be negative"):
+        GuardedReward([brightness], clip_weight=-1)
+    with pytest.raises(InputError, match=r"one shape \(B, 3, H, W\)"):
+        GuardedReward([brightness])(photographs(2), photographs(1))
