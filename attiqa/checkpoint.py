@@ -1,0 +1,94 @@
+"""Checkpoints: weights in safetensors, everything else in a JSON card beside them. Loading runs no code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from attiqa.errors import InputError
+from attiqa.files import atomic_path, file_digest, read_json, write_json
+from attiqa.nn.backbones import read_safetensors
+from attiqa.nn.network import AttributeNetwork, network_from_card
+
+FORMAT = "attiqa-checkpoint-1"
+KIND = "attiqa"
+
+
+def card_path(weights: str | Path) -> Path:
+    """Where the card of a weights file lies: beside it, with the suffix ``.json``."""
+    return Path(weights).with_suffix(".json")
+
+
+def save_checkpoint(
+    path: str | Path, network: AttributeNetwork, card: dict[str, Any], dtype: torch.dtype = torch.float32
+) -> dict[str, Any]:
+    """Write ``path`` (safetensors) and its card; each appears whole or not at all.
+
+    Args:
+        path: ends in ``.safetensors``.
+        network: what is saved; its architecture goes onto the card.
+        card: what a user should know: classes, training data, protocol, metrics, versions.
+        dtype: storage type of floating-point weights; float16 halves the file.
+
+    Returns:
+        The card as written, with ``format``, ``architecture`` and ``digest`` (SHA-256 of the weights file).
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise InputError(f"{path} must end in .safetensors; nothing else is written or read.")
+    tensors = {
+        key: value.detach().cpu().to(dtype if value.is_floating_point() else value.dtype).contiguous()
+        for key, value in network.state_dict().items()
+    }
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary)
+        digest = file_digest(temporary)
+    complete = {**card, "format": FORMAT, "architecture": network.architecture, "digest": digest}
+    write_json(card_path(path), complete)
+    return complete
+
+
+def read_card(path: str | Path) -> dict[str, Any]:
+    """The card of the weights at `path`, checked for its format and its kind of network."""
+    beside = card_path(path)
+    card = read_json(beside, "the card of the checkpoint")
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        raise InputError(f"{beside} is not a checkpoint card of this package; expected format {FORMAT!r}.")
+    architecture = card.get("architecture")
+    kind = architecture.get("kind") if isinstance(architecture, dict) else None
+    if kind != KIND:
+        raise InputError(f"{path} holds a network of kind {kind!r}; this reader builds {KIND!r} networks.")
+    return card
+
+
+def load_checkpoint(path: str | Path) -> tuple[AttributeNetwork, dict[str, Any]]:
+    """Read weights and card; the network is float32, in evaluation mode, on the CPU.
+
+    Raises:
+        InputError: file or card missing, file truncated, or weights that are not of the card's architecture.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; expected a checkpoint (.safetensors with its .json card).")
+    card = read_card(path)
+    tensors = read_safetensors(path)
+    try:
+        network = network_from_card(card["architecture"])
+    except TypeError as error:
+        raise InputError(f"{card_path(path)} describes an unknown architecture ({error}).") from None
+    own = network.state_dict()
+    wrong = sorted(
+        key
+        for key in own.keys() | tensors.keys()
+        if key not in own or key not in tensors or own[key].shape != tensors[key].shape
+    )
+    if wrong:
+        raise InputError(
+            f"{path} is a checkpoint of another architecture than its card says: "
+            f"{len(wrong)} of {len(own)} tensors differ, {wrong[0]} first."
+        )
+    network.load_state_dict({key: tensors[key].to(value.dtype) for key, value in own.items()})
+    return network.eval(), card

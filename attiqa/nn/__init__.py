@@ -1,0 +1,1 @@
+"""Networks: torchvision backbones cut to their features, and the attribute network on top of them."""

@@ -1,0 +1,104 @@
+"""The ATTIQA network: a shared backbone, one two-layer head an attribute, a regressor to MOS on top.
+
+Kwon et al., ATTIQA, ACCV 2024 (arXiv 2406.01020), sections 3.4 and 3.5.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from attiqa.nn.backbones import Backbone, build_backbone
+
+
+class AttributeHeads(nn.Module):
+    """``count`` independent two-layer heads, computed together: width -> hidden -> ReLU -> 1 each.
+
+    2048-512-1 is our choice of sizes; the paper says two layers.
+    """
+
+    def __init__(self, width: int, hidden: int, count: int) -> None:
+        super().__init__()
+        self.count = count
+        self.first = nn.Linear(width, count * hidden)
+        bound = 1 / math.sqrt(hidden)  # the range that nn.Linear(hidden, 1) starts from
+        self.last_weight = nn.Parameter(torch.empty(count, hidden).uniform_(-bound, bound))
+        self.last_bias = nn.Parameter(torch.zeros(count))
+
+    def hidden(self, features: torch.Tensor) -> torch.Tensor:
+        """``(B, width)`` to the rectified hidden layer of every head, ``(B, count, hidden)``."""
+        return torch.relu(self.first(features)).unflatten(1, (self.count, -1))
+
+    def last(self, hidden: torch.Tensor) -> torch.Tensor:
+        """``(B, count, hidden)`` to attribute scores ``(B, count)``."""
+        return (hidden * self.last_weight).sum(-1) + self.last_bias
+
+
+class AttributeNetwork(nn.Module):
+    """Attributes and a quality score from one backbone.
+
+    Section 3.5: for MOS the last layer of each head is dropped, the hidden layers are concatenated and a
+    regression MLP maps them to one number. Both outputs are kept, so that a fine-tuned model still reports
+    its attributes.
+    """
+
+    def __init__(self, backbone: Backbone, attributes: int, hidden: int, regressor_hidden: int) -> None:
+        super().__init__()
+        self.architecture: dict[str, Any] = {}  # what `build_network` was given; goes onto the card
+        self.backbone = backbone
+        self.heads = AttributeHeads(backbone.width, hidden, attributes)
+        self.regressor = nn.Sequential(
+            nn.Linear(attributes * hidden, regressor_hidden), nn.ReLU(), nn.Linear(regressor_hidden, 1)
+        )
+
+    def outputs(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pooled features ``(B, width)`` to attributes ``(B, K)`` and quality ``(B,)``."""
+        hidden = self.heads.hidden(features)
+        return self.heads.last(hidden), self.regressor(hidden.flatten(1)).squeeze(1)
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """``(B, 3, H, W)`` display sRGB in [0, 1] to attributes ``(B, K)`` and quality ``(B,)``."""
+        return self.outputs(self.backbone(images))
+
+
+def build_network(
+    backbone: str = "resnet50",
+    *,
+    attributes: int = 5,
+    hidden: int = 512,
+    regressor_hidden: int = 256,
+    levels: int = 1,
+    stem_stride: int | None = None,
+    start: str | Path | None = None,
+) -> AttributeNetwork:
+    """Build the network from plain sizes; the defaults are the paper's backbone with our head sizes.
+
+    Args:
+        backbone: torchvision name.
+        attributes: number of attribute heads.
+        hidden: width of each head's hidden layer.
+        regressor_hidden: width of the MOS regressor's hidden layer.
+        levels, stem_stride, start: see `attiqa.nn.backbones.build_backbone`.
+    """
+    body = build_backbone(backbone, levels=levels, stem_stride=stem_stride, start=start)
+    network = AttributeNetwork(body, attributes, hidden, regressor_hidden)
+    network.architecture = {
+        "kind": "attiqa",
+        "backbone": backbone,
+        "attributes": attributes,
+        "hidden": hidden,
+        "regressor_hidden": regressor_hidden,
+        "levels": levels,
+        "stem_stride": stem_stride,
+    }
+    return network
+
+
+def network_from_card(architecture: dict[str, Any]) -> AttributeNetwork:
+    """Rebuild, untrained, the network that a card's ``architecture`` record describes."""
+    sizes = {key: value for key, value in architecture.items() if key != "kind"}
+    return build_network(**sizes)
