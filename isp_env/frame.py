@@ -15,7 +15,8 @@ class RawFrame:
 
     Attributes:
         image: float32 ``(3, H, W)``, camera linear: black subtracted, 1.0 is sensor saturation.
-        white_balance: float32 ``(3,)``, as-shot gains with green at 1.
+        white_balance: float32 ``(3,)``, as-shot gains with the smallest (nearly always green) at 1, so that a
+            saturated sensor reaches 1.0 in every channel.
         color_matrix: float32 ``(3, 3)``, white-balanced camera linear to linear sRGB; rows sum to 1.
         name: what to call the frame in tables and file names.
         digest: SHA-256 of the file it came from, 64 hexadecimal digits.
@@ -36,7 +37,7 @@ class RawBatch:
 
     Attributes:
         image: float32 ``(B, 3, H, W)``, camera linear.
-        white_balance: float32 ``(B, 3)``, as-shot gains with green at 1.
+        white_balance: float32 ``(B, 3)``, as-shot gains with the smallest at 1.
         color_matrix: float32 ``(B, 3, 3)``, white-balanced camera linear to linear sRGB.
     """
 
