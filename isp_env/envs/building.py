@@ -1,0 +1,89 @@
+"""From what a user gives (a folder, a name, nothing) to a core."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from attiqa.errors import InputError
+from isp_env.envs.core import AnyReward, Core
+from isp_env.frame import FrameSource
+from isp_env.parameters import TUNE_PARAMETERS, ParameterSpace
+
+Source = FrameSource | str | Path | Sequence[str | Path] | None
+RewardLike = AnyReward | str | None
+
+
+def build_core(
+    source: Source = None,
+    reward: RewardLike = None,
+    parameters: Sequence[str] | None = None,
+    *,
+    core: Core | None = None,
+    short_side: int = 256,
+    device: torch.device | str = "cpu",
+    max_batch: int = 64,
+    encoder: Callable[[torch.Tensor], torch.Tensor] | bool | None = None,
+) -> Core:
+    """Build the core that the environments' arguments describe.
+
+    Args:
+        source: a `FrameSource`; raw files or folders of them; or None for the embedded scenes, which are
+            made from photographs inside installed packages.
+        reward: a callable; the name or file of a quality model, guarded against being gamed; or None
+            for the bundled model, guarded likewise.
+        parameters: names from `isp_env.parameters.PARAMETERS`; None takes `TUNE_PARAMETERS`.
+        core: a core that is there already, to share its frames between environments; the other
+            arguments must then be left out.
+        short_side: pixels of a preview's short side.
+        device: where the work is done.
+        max_batch: most images in one pass.
+        encoder: see `Core`.
+    """
+    if core is not None:
+        if source is not None or reward is not None or parameters is not None:
+            raise InputError("give a core, or what to build one from (source, reward, parameters), not both.")
+        return core
+    # imported here, so that a core over a user's own source and renderer needs neither
+    from isp_env.pipeline import Pipeline
+
+    space = ParameterSpace(TUNE_PARAMETERS if parameters is None else parameters)
+    return Core(
+        _source(source),
+        space,
+        Pipeline(space),
+        _reward(reward, device),
+        short_side=short_side,
+        device=device,
+        max_batch=max_batch,
+        encoder=encoder,
+    )
+
+
+def _source(source: Source) -> FrameSource:
+    if hasattr(source, "frame"):
+        return source  # type: ignore[return-value]
+    from isp_env.sources import RawFolder
+
+    if source is None:
+        from isp_env.embedded import write_embedded_scenes
+
+        with tempfile.TemporaryDirectory(prefix="isp_env-") as folder:
+            training, _ = write_embedded_scenes(Path(folder), seed=0)
+            return RawFolder(training)
+    inputs = [source] if isinstance(source, str | Path) else list(source)
+    return RawFolder([Path(item) for item in inputs])
+
+
+def _reward(reward: RewardLike, device: torch.device | str) -> AnyReward:
+    if callable(reward):
+        return reward
+    import attiqa
+    from attiqa.rewards.guarded import GuardedReward
+
+    load: Callable[..., Any] = vars(attiqa)["load"]
+    return GuardedReward([load(reward or "attiqa-mini", device=str(device))])

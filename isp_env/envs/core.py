@@ -1,0 +1,203 @@
+"""The batched heart of every environment: frames on the device, render, score, look.
+
+Searches use it directly (`Core.potential_of`); the Gymnasium classes are thin shells over it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from gymnasium import spaces
+
+from attiqa.errors import InputError
+from attiqa.rewards.protocol import ReferencedReward, Reward
+from isp_env.envs import looking
+from isp_env.envs.frames import FrameTable, Group, Tensors
+from isp_env.frame import FrameSource, RawBatch
+from isp_env.parameters import ParameterSpace
+
+AnyReward = Reward | ReferencedReward
+
+
+class Renderer(Protocol):
+    """What turns frames and parameters into images; `isp_env.pipeline.Pipeline` is the one we ship."""
+
+    def __call__(self, batch: RawBatch, values: torch.Tensor) -> torch.Tensor:
+        """Render with physical `values` ``(B, P)``; returns ``(B, 3, H, W)`` display sRGB in [0, 1]."""
+
+    def neutral(self, batch: RawBatch) -> torch.Tensor:
+        """The camera default: ``(B, 3, H, W)`` display sRGB in [0, 1]."""
+
+
+class Core:
+    """Frames of one source under one renderer and one reward.
+
+    Everything that depends on a frame alone (its preview, its neutral render's potential and looks) is
+    computed once, at construction, and kept on the device; a million pixels take 12 MB, twice that where
+    the reward compares with the neutral render.
+
+    Args:
+        source: where frames come from; see `isp_env.frame.FrameSource`.
+        space: the parameters that `pipeline` takes, in order.
+        pipeline: the renderer.
+        reward: display sRGB ``(B, 3, H, W)`` to ``(B,)``, with ``reference=neutral`` where its
+            ``uses_reference`` is true. Its value is the *potential* of an image.
+        short_side: pixels of a preview's short side.
+        device: where frames, renders and observations live.
+        max_batch: most images in one pass.
+        encoder: images to float32 ``(B, D)``, observed as ``features``. None takes ``reward.features``
+            where there is one; False leaves features out.
+
+    Attributes:
+        neutral: for all N frames, float32 ``potential (N,)``, ``clipped_fraction (N,)``,
+            ``histogram (N, 64)``, ``clipping (N, 6)``, uint8 ``thumbnail (N, 3, 64, 64)`` and, with an
+            encoder, ``features (N, D)``, each of the neutral render.
+    """
+
+    def __init__(
+        self,
+        source: FrameSource,
+        space: ParameterSpace,
+        pipeline: Renderer,
+        reward: AnyReward,
+        *,
+        short_side: int = 256,
+        device: torch.device | str = "cpu",
+        max_batch: int = 64,
+        encoder: Callable[[torch.Tensor], torch.Tensor] | bool | None = None,
+    ) -> None:
+        if short_side < looking.THUMBNAIL:
+            raise InputError(f"short_side must be at least {looking.THUMBNAIL} pixels; got {short_side}.")
+        self.device = torch.device(device)
+        self.space, self.pipeline = space, pipeline
+        self._reward: Callable[..., torch.Tensor] = reward
+        self._compares = bool(getattr(reward, "uses_reference", False))
+        self._encoder = getattr(reward, "features", None) if encoder is None else encoder or None
+        self.table = FrameTable.load(source, short_side, self.device, max_batch)
+        self._references: list[torch.Tensor] = (
+            [torch.empty_like(bucket.image) for bucket in self.table.buckets] if self._compares else []
+        )
+        self.neutral = self.table.batched(np.arange(len(self)), self._look_at_neutral)
+        self._refuse_bad_potentials()
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def names(self) -> list[str]:
+        """One name a frame; frame numbers index it."""
+        return self.table.names
+
+    def render_of(self, frames: np.ndarray, values: torch.Tensor) -> list[torch.Tensor]:
+        """Render frame ``frames[i]`` with physical ``values[i]``.
+
+        Args:
+            frames: frame numbers, int64 ``(B,)``, repeats allowed.
+            values: float32 ``(B, P)``, physical units.
+
+        Returns:
+            B images ``(3, H, W)``, display sRGB in [0, 1], each as large as its frame.
+        """
+        values = self._check_values(frames, values)
+        return self.images_of(frames, lambda group: self._render(group, values))
+
+    @torch.no_grad()
+    def images_of(self, frames: np.ndarray, run: Callable[[Group], torch.Tensor]) -> list[torch.Tensor]:
+        """Run a group to its images and return them singly, in the batch's order."""
+        images: list[torch.Tensor] = [torch.empty(0)] * len(frames)
+        for group in self.table.groups(frames):
+            for member, image in zip(group.members.tolist(), run(group), strict=True):
+                images[member] = image
+        return images
+
+    def potential_of(self, frames: np.ndarray, values: torch.Tensor) -> torch.Tensor:
+        """The reward's value of frame ``frames[i]`` rendered with physical ``values[i]``.
+
+        Args:
+            frames: frame numbers, int64 ``(B,)``, repeats allowed.
+            values: float32 ``(B, P)``, physical units.
+
+        Returns:
+            float32 ``(B,)``. The gain over the camera default is this minus ``neutral["potential"][frames]``.
+        """
+        return self.look_at(frames, values, observe=False)["potential"]
+
+    @torch.no_grad()
+    def look_at(self, frames: np.ndarray, values: torch.Tensor, observe: bool = True) -> Tensors:
+        """Render, score and, with `observe`, look: the entries of `neutral`, for these renders.
+
+        Args:
+            frames: frame numbers, int64 ``(B,)``.
+            values: float32 ``(B, P)``, physical units.
+            observe: without it only ``potential`` and ``clipped_fraction`` are computed.
+        """
+        values = self._check_values(frames, values)
+        return self.table.batched(
+            frames, lambda group: self.look(self._render(group, values), group, observe=observe)
+        )
+
+    @torch.no_grad()
+    def look(self, images: torch.Tensor, group: Group, observe: bool = True) -> Tensors:
+        """Score renders ``(b, 3, H, W)`` of the frames of `group` and, with `observe`, look at them."""
+        reference = self._references[group.bucket][group.rows] if self._compares else None
+        return self._look(images, reference, observe)
+
+    def neutral_of(self, frames: np.ndarray, names: tuple[str, ...] | None = None) -> Tensors:
+        """Rows of `neutral` for these frames, as new tensors; `names` chooses entries."""
+        rows = torch.as_tensor(self.table.check(frames), device=self.device)
+        return {name: self.neutral[name][rows] for name in names or self.neutral}
+
+    def observation_spaces(self) -> dict[str, spaces.Space]:
+        """The spaces of what is seen of a render."""
+        features = self.neutral.get("features")
+        return looking.observation_spaces(0 if features is None else features.shape[1])
+
+    def _render(self, group: Group, values: torch.Tensor) -> torch.Tensor:
+        return self.pipeline(group.raw, values[group.members])
+
+    @torch.no_grad()
+    def _look_at_neutral(self, group: Group) -> Tensors:
+        images = self.pipeline.neutral(group.raw)
+        if self._compares:
+            self._references[group.bucket][group.rows] = images
+        return self._look(images, images, observe=True)
+
+    def _look(self, images: torch.Tensor, reference: torch.Tensor | None, observe: bool) -> Tensors:
+        shares, clipped = looking.clipping(images)
+        seen = {"potential": self._score(images, reference), "clipped_fraction": clipped}
+        if observe:
+            seen |= {
+                "thumbnail": looking.thumbnail(images),
+                "histogram": looking.histogram(images),
+                "clipping": shares,
+            }
+            if callable(self._encoder):
+                seen["features"] = self._encoder(images).detach().to(self.device, torch.float32)
+        return seen
+
+    def _score(self, images: torch.Tensor, reference: torch.Tensor | None) -> torch.Tensor:
+        arguments = {"reference": reference} if self._compares else {}
+        scores: Any = torch.as_tensor(self._reward(images, **arguments))
+        if scores.shape != (len(images),):
+            raise InputError(
+                f"a reward returns one number an image, shape ({len(images)},); "
+                f"it returned shape {tuple(scores.shape)}."
+            )
+        return scores.detach().to(self.device, torch.float32)
+
+    def _check_values(self, frames: np.ndarray, values: torch.Tensor) -> torch.Tensor:
+        expected = (len(frames), len(self.space))
+        if tuple(values.shape) != expected:
+            raise InputError(f"values have one row a frame, shape {expected}; got {tuple(values.shape)}.")
+        return values.to(self.device, torch.float32)
+
+    def _refuse_bad_potentials(self) -> None:
+        bad = (~torch.isfinite(self.neutral["potential"])).nonzero().flatten().tolist()
+        if bad:
+            raise InputError(
+                f"the reward is not finite on the neutral render of {len(bad)} of {len(self)} frames "
+                f"(the first: {self.names[bad[0]]}); mend the reward or leave these frames out."
+            )

@@ -1,0 +1,178 @@
+"""``isp_env/Refine-v0``: change the parameters a few times, looking at the result in between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+
+from attiqa.errors import InputError
+from isp_env.envs.building import RewardLike, Source, build_core
+from isp_env.envs.core import Core
+from isp_env.envs.drawing import Draw
+from isp_env.envs.frames import Tensors
+from isp_env.envs.shells import IspEnv, IspVectorEnv
+from isp_env.envs.task import ParameterTask, continuous_actions, replaced
+
+
+class RefineTask(ParameterTask):
+    """Each action moves the parameters; the reward is the change in potential, each state scored once.
+
+    Args:
+        core: the frames, the renderer and the reward.
+        num_envs: slots.
+        horizon: steps of an episode.
+        step_size: how far an action of 1 moves a parameter, in action units.
+    """
+
+    def __init__(self, core: Core, num_envs: int, horizon: int = 5, step_size: float = 0.5) -> None:
+        super().__init__(core, num_envs, horizon)
+        if not 0.0 < step_size <= 2.0:
+            raise InputError(f"step_size lies in (0, 2], the width of an action being 2; got {step_size}.")
+        self._step_size = step_size
+        self.change = torch.zeros_like(self.setting)
+        self.observation_space = spaces.Dict(
+            {
+                **self.observation_space.spaces,
+                "change": spaces.Box(-2.0, 2.0, self.setting.shape[1:], np.float32),
+            }
+        )
+
+    def advance(self, actions: Any) -> tuple[torch.Tensor, np.ndarray]:
+        """Move by ``step_size * actions`` ``(B, P)``, render from the raw, score; ends at the horizon."""
+        moves = continuous_actions(actions, tuple(self.setting.shape), self.core.device) * self._step_size
+        setting = (self.setting + moves).clamp(-1.0, 1.0)
+        self.change, self.setting = setting - self.setting, setting
+        self.steps += 1
+        before = self.now["potential"]
+        self._look()
+        return self.now["potential"] - before, self.steps >= self.horizon
+
+    def observe(self) -> Tensors:
+        """The current render's looks, the setting, its last change, progress."""
+        return self._seen_now() | {
+            "setting": self.setting.clone(),
+            "progress": self._progress(),
+            "change": self.change.clone(),
+        }
+
+    def state(self) -> dict[str, Any]:
+        """The episodes as JSON values, for `restore`."""
+        return super().state() | {"change": self.change.tolist()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on with the episodes that `state` describes."""
+        super().restore(state)
+        self.change = torch.tensor(state["change"], device=self.core.device)
+        self._look()
+
+    def _look(self) -> None:
+        self.now = self.core.look_at(self.frames, self.core.space.to_physical(self.setting))
+
+    def _begin(self, slots: np.ndarray) -> None:
+        super()._begin(slots)
+        rows = torch.zeros((len(slots), self.change.shape[1]), device=self.core.device)
+        self.change = replaced({"change": self.change}, slots, {"change": rows})["change"]
+
+
+class RefineEnv(IspEnv):
+    """Refine the ISP parameters of a raw over a few steps, looking at each result.
+
+    ## Description
+
+    As in `isp_env.envs.tune.TuneEnv`, but the agent changes the parameters `horizon` times and sees the
+    current render before each change. Every state is rendered anew from the raw, so nothing accumulates.
+
+    ## Action space
+
+    `Box(-1, 1, (P,), float32)`: changes of the parameters, times `step_size`, in the action units of
+    `Tune-v0` (its table gives the physical limits, which the sum never leaves). 0 changes nothing.
+    Values outside are clipped; NaN and infinity are refused.
+
+    ## Observation space
+
+    `Dict`, of the current render.
+
+    | Key        | Space                           | What                                                   |
+    |------------|---------------------------------|--------------------------------------------------------|
+    | thumbnail  | Box(0, 255, (3, 64, 64), uint8) | current render, long side averaged to 64, on grey      |
+    | histogram  | Box(0, 1, (64,), float32)       | shares of pixels in 16 bins of luma, red, green, blue  |
+    | clipping   | Box(0, 1, (6,), float32)        | shares of pixels at 0 in R, G, B, then at 255          |
+    | features   | Box((D,), float32)              | the encoder's features; only with an encoder           |
+    | setting    | Box(-1, 1, (P,), float32)       | the parameters as they stand, as actions               |
+    | progress   | Box(0, 1, (1,), float32)        | steps taken / horizon                                  |
+    | change     | Box(-2, 2, (P,), float32)       | what the last step changed, after clipping             |
+
+    ## Rewards
+
+    `potential(new render) - potential(previous render)`, where the potential is the value of `reward`.
+    The rewards of an episode sum to the gain over the neutral render, whatever the path; each state is
+    scored once. With a reward in [a, b] a step, and an episode too, lies in [a - b, b - a].
+
+    ## Starting state
+
+    A frame drawn evenly from the source, all parameters neutral. `reset(options={"frame": n})` chooses
+    the frame; `seed` repeats the draws exactly.
+
+    ## Episode end
+
+    Terminated after `horizon` steps, which `progress` shows; never truncated.
+
+    ## Info
+
+    As in `Tune-v0`, of the current render.
+
+    ## Arguments
+
+    ```python
+    env = gym.make("isp_env/Refine-v0", source="raws/", horizon=5, step_size=0.5)
+    ```
+
+    Those of `Tune-v0`, and:
+
+    | Argument  | Default | What                                                    |
+    |-----------|---------|---------------------------------------------------------|
+    | horizon   | 5       | steps of an episode                                     |
+    | step_size | 0.5     | how far an action of 1 moves a parameter, in (0, 2]     |
+
+    ## Version history
+
+    * v0: first version.
+    """
+
+    def __init__(
+        self,
+        source: Source = None,
+        reward: RewardLike = None,
+        parameters: Sequence[str] | None = None,
+        *,
+        horizon: int = 5,
+        step_size: float = 0.5,
+        render_mode: str | None = None,
+        **scenes: Any,
+    ) -> None:
+        core = build_core(source, reward, parameters, **scenes)
+        super().__init__(RefineTask(core, 1, horizon, step_size), render_mode)
+
+
+class RefineVectorEnv(IspVectorEnv):
+    """`RefineEnv` as a native batch: same spaces, rewards and arguments, and `num_envs` and `draw`."""
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        source: Source = None,
+        reward: RewardLike = None,
+        parameters: Sequence[str] | None = None,
+        *,
+        horizon: int = 5,
+        step_size: float = 0.5,
+        draw: Draw = "independent",
+        render_mode: str | None = None,
+        **scenes: Any,
+    ) -> None:
+        core = build_core(source, reward, parameters, **scenes)
+        super().__init__(RefineTask(core, num_envs, horizon, step_size), draw, render_mode)
