@@ -43,7 +43,7 @@ class Counting:
 def test_reward_is_zero_at_the_neutral_render() -> None:
     neutral = photographs()
     neutral[0, :, :40] = 1.0  # clipped already in the neutral render: not the policy's doing
-    parts = GuardedReward([brightness, contrast], views=["whole", "mirrored", "cropped", "shrunk"]).parts(
+    parts = GuardedReward([brightness, contrast], views=["whole", "mirrored", "cropped"]).parts(
         neutral, neutral
     )
     for name, value in parts.items():
@@ -157,7 +157,7 @@ def test_an_image_is_rewarded_alike_alone_and_in_a_batch_and_without_a_gradient(
 def test_bad_input_is_refused_in_a_sentence() -> None:
     with pytest.raises(InputError, match="at least one scorer"):
         GuardedReward([])
-    with pytest.raises(InputError, match="some of whole, mirrored, cropped, shrunk"):
+    with pytest.raises(InputError, match="some of whole, mirrored, cropped"):
         GuardedReward([brightness], views=["upside-down"])
     with pytest.raises(InputError, match="must not be negative"):
         GuardedReward([brightness], clip_weight=-1)

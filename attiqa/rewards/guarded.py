@@ -23,9 +23,6 @@ VIEWS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "whole": lambda images: images,
     "mirrored": lambda images: images.flip(-1),
     "cropped": lambda images: _center(images, 0.75),
-    "shrunk": lambda images: F.interpolate(
-        images, scale_factor=0.75, mode="bilinear", antialias=True, recompute_scale_factor=True
-    ),
 }
 # clipped pixels are counted on a grid of about this short side, colours compared on areas of this one: the
 # guard then costs less than a tenth of a small network
@@ -49,8 +46,8 @@ class GuardedReward:
 
     Args:
         scorers: plain rewards of one scale, or brought to one by `attiqa.rewards.calibration`.
-        views: names from `VIEWS`; a gain that only one of them sees, such as a halo that exists at one
-            scale, is discounted by the deviation.
+        views: names from `VIEWS`; a gain that only one of them sees is discounted by the deviation. Models
+            that bring every image to one size see the central crop at a larger scale.
         deviations: the k above.
         clip_weight: score units for a fraction of 1 of newly clipped pixels.
         clip_tolerance: fraction of newly clipped pixels that is free.
@@ -65,7 +62,7 @@ class GuardedReward:
     def __init__(
         self,
         scorers: Sequence[Reward],
-        views: Sequence[str] = ("whole", "shrunk"),
+        views: Sequence[str] = ("whole", "cropped"),
         *,
         deviations: float = 1.0,
         clip_weight: float = 2.0,

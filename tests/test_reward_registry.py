@@ -1,0 +1,63 @@
+"""Rewards by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from attiqa.errors import InputError
+from attiqa.rewards import GuardedReward, build_reward, registry, reward_names
+
+
+class TinyModel:
+    """Stands for the bundled model: its score is the mean, its attributes are known numbers."""
+
+    attribute_names = ("sharpness", "contrast", "brightness", "colorfulness", "noisiness")
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        return images.mean(dim=(1, 2, 3))
+
+    def attributes(self, images: torch.Tensor) -> torch.Tensor:
+        return self(images)[:, None] * torch.arange(1.0, 6.0)
+
+
+@pytest.fixture(autouse=True)
+def _tiny_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "load", lambda name, device: TinyModel())
+
+
+def images() -> torch.Tensor:
+    return 0.25 + 0.5 * torch.rand(2, 3, 32, 32)
+
+
+def test_default_reward_is_guarded_and_the_other_names_are_plain_scores() -> None:
+    batch = images()
+    assert reward_names() == ["guarded", "attiqa-mini", *TinyModel.attribute_names]
+    guarded = build_reward()
+    assert isinstance(guarded, GuardedReward)
+    torch.testing.assert_close(guarded(batch, batch), torch.zeros(2))
+    for factor, name in enumerate(reward_names()[2:], start=1):
+        torch.testing.assert_close(build_reward(name)(batch), factor * batch.mean(dim=(1, 2, 3)))
+    torch.testing.assert_close(build_reward("attiqa-mini")(batch), batch.mean(dim=(1, 2, 3)))
+
+
+def test_a_reward_of_ones_own_comes_by_module_and_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_reward_module.py").write_text(
+        "limit = 3\ndef darkness(images): return -images.mean((1, 2, 3))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    batch = images()
+    torch.testing.assert_close(build_reward("my_reward_module:darkness")(batch), -batch.mean(dim=(1, 2, 3)))
+    with pytest.raises(InputError, match="is no callable but int"):
+        build_reward("my_reward_module:limit")
+    with pytest.raises(InputError, match="cannot be imported"):
+        build_reward("my_reward_module:brightness")
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(InputError, match="no reward named 'shiny'; choose guarded, attiqa-mini, sharpness"):
+        build_reward("shiny")
