@@ -385,7 +385,9 @@ def test_ppo_finds_the_known_best_exposure() -> None:
 
 
 def test_the_documented_action_table_is_the_parameter_table() -> None:
-    rows = re.findall(r"^\s*\| (\d+) \| (\w+) \| ([^|]+) \| (\S+) \| (\S+) \| (\S+) \|$", TuneEnv.__doc__ or "", re.M)
+    rows = re.findall(
+        r"^\s*\| (\d+) \| (\w+) \| ([^|]+) \| (\S+) \| (\S+) \| (\S+) \|$", TuneEnv.__doc__ or "", re.M
+    )
     space = ParameterSpace(TUNE_PARAMETERS)
     expected = [
         (str(number), row.name, row.unit or "-", f"{row.low:g}", f"{row.neutral:g}", f"{row.high:g}")
