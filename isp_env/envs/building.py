@@ -5,11 +5,11 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from attiqa.errors import InputError
+from attiqa.rewards.registry import build_reward
 from isp_env.envs.core import AnyReward, Core
 from isp_env.frame import FrameSource
 from isp_env.parameters import TUNE_PARAMETERS, ParameterSpace
@@ -34,8 +34,8 @@ def build_core(
     Args:
         source: a `FrameSource`; raw files or folders of them; or None for the embedded scenes, which are
             made from photographs inside installed packages.
-        reward: a callable; the name or file of a quality model, guarded against being gamed; or None
-            for the bundled model, guarded likewise.
+        reward: a callable; a name that `attiqa.rewards.registry.build_reward` knows; or None for
+            ``"guarded"``, the bundled model guarded against being gamed.
         parameters: names from `isp_env.parameters.PARAMETERS`; None takes `TUNE_PARAMETERS`.
         core: a core that is there already, to share its frames between environments; the other
             arguments must then be left out.
@@ -80,10 +80,4 @@ def _source(source: Source) -> FrameSource:
 
 
 def _reward(reward: RewardLike, device: torch.device | str) -> AnyReward:
-    if callable(reward):
-        return reward
-    import attiqa
-    from attiqa.rewards.guarded import GuardedReward
-
-    load: Callable[..., Any] = vars(attiqa)["load"]
-    return GuardedReward([load(reward or "attiqa-mini", device=str(device))])
+    return reward if callable(reward) else build_reward(reward or "guarded", device)

@@ -13,6 +13,7 @@ import torch
 from gymnasium import spaces
 
 from attiqa.errors import InputError
+from attiqa.rewards.guarded import is_clipped
 from attiqa.rewards.protocol import ReferencedReward, Reward
 from isp_env.envs import looking
 from isp_env.envs.frames import FrameTable, Group, Tensors
@@ -48,8 +49,8 @@ class Core:
         short_side: pixels of a preview's short side.
         device: where frames, renders and observations live.
         max_batch: most images in one pass.
-        encoder: images to float32 ``(B, D)``, observed as ``features``. None takes ``reward.features``
-            where there is one; False leaves features out.
+        encoder: images to float32 ``(B, D)``, observed as ``features``. None takes ``features`` of the
+            reward, or of the first of its ``scorers``, where there is one; False leaves features out.
 
     Attributes:
         neutral: for all N frames, float32 ``potential (N,)``, ``clipped_fraction (N,)``,
@@ -75,7 +76,7 @@ class Core:
         self.space, self.pipeline = space, pipeline
         self._reward: Callable[..., torch.Tensor] = reward
         self._compares = bool(getattr(reward, "uses_reference", False))
-        self._encoder = getattr(reward, "features", None) if encoder is None else encoder or None
+        self._encoder = _encoder_of(reward) if encoder is None else encoder or None
         self.table = FrameTable.load(source, short_side, self.device, max_batch)
         self._references: list[torch.Tensor] = (
             [torch.empty_like(bucket.image) for bucket in self.table.buckets] if self._compares else []
@@ -166,16 +167,18 @@ class Core:
         return self._look(images, images, observe=True)
 
     def _look(self, images: torch.Tensor, reference: torch.Tensor | None, observe: bool) -> Tensors:
-        shares, clipped = looking.clipping(images)
-        seen = {"potential": self._score(images, reference), "clipped_fraction": clipped}
+        seen = {
+            "potential": self._score(images, reference),
+            "clipped_fraction": is_clipped(images).float().mean(dim=(1, 2)),
+        }
         if observe:
             seen |= {
                 "thumbnail": looking.thumbnail(images),
                 "histogram": looking.histogram(images),
-                "clipping": shares,
+                "clipping": looking.clipping(images),
             }
             if callable(self._encoder):
-                seen["features"] = self._encoder(images).detach().to(self.device, torch.float32)
+                seen["features"] = self._own(self._encoder(images))
         return seen
 
     def _score(self, images: torch.Tensor, reference: torch.Tensor | None) -> torch.Tensor:
@@ -186,7 +189,11 @@ class Core:
                 f"a reward returns one number an image, shape ({len(images)},); "
                 f"it returned shape {tuple(scores.shape)}."
             )
-        return scores.detach().to(self.device, torch.float32)
+        return self._own(scores)
+
+    def _own(self, rows: torch.Tensor) -> torch.Tensor:
+        # a clone, because a model's inference tensors must not reach a learner's graph
+        return rows.detach().to(self.device, torch.float32).clone()
 
     def _check_values(self, frames: np.ndarray, values: torch.Tensor) -> torch.Tensor:
         expected = (len(frames), len(self.space))
@@ -201,3 +208,8 @@ class Core:
                 f"the reward is not finite on the neutral render of {len(bad)} of {len(self)} frames "
                 f"(the first: {self.names[bad[0]]}); mend the reward or leave these frames out."
             )
+
+
+def _encoder_of(reward: AnyReward) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    offers = [getattr(part, "features", None) for part in (reward, *getattr(reward, "scorers", ())[:1])]
+    return next((offer for offer in offers if callable(offer)), None)

@@ -109,8 +109,8 @@ class TuneEnv(IspEnv):
 
     ## Info
 
-    `frame` and `name` of the raw, `potential`, `neutral_potential`, `clipped_fraction` (share of pixels
-    with a channel at 0 or 255), `values` (physical parameters).
+    `frame` and `name` of the raw, `potential`, `neutral_potential`, `clipped_fraction` (the share of
+    pixels that `attiqa.rewards.guarded.is_clipped`), `values` (the parameters in physical units).
 
     ## Arguments
 
@@ -125,15 +125,15 @@ class TuneEnv(IspEnv):
     | Argument    | Default       | What                                                                 |
     |-------------|---------------|----------------------------------------------------------------------|
     | source      | None          | raw files or folders, or a `FrameSource`; None: the embedded scenes  |
-    | reward      | None          | a callable, (B, 3, H, W) display sRGB to (B,), or the name or file   |
-    |             |               | of a quality model, then guarded; None: the bundled model, guarded   |
+    | reward      | None          | a callable, (B, 3, H, W) display sRGB to (B,), or a name that        |
+    |             |               | `build_reward` knows; None: "guarded", on the bundled model          |
     | parameters  | None          | names of parameters; None: the table above                           |
     | core        | None          | a ready `Core` to share, instead of these three                      |
     | short_side  | 256           | pixels of a preview's short side                                     |
     | device      | "cpu"         | where frames, renders and observations live                          |
     | max_batch   | 64            | most images in one pass                                              |
-    | encoder     | None          | images to features (B, D); None: `reward.features` where there is    |
-    |             |               | one; False: none                                                     |
+    | encoder     | None          | images to features (B, D); None: the reward's own `features`, where  |
+    |             |               | it or its first scorer has them; False: none                         |
     | render_mode | None          | "rgb_array", or "human": a window (`make` only, needs a display)     |
     | num_envs    | 1             | slots (`make_vec` only)                                              |
     | draw        | "independent" | how slots draw frames (`make_vec` only): see `drawing.FrameDraw`     |
