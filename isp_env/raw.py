@@ -121,6 +121,12 @@ def read_libraw_auto(path: str | Path, short_side: int | None = None) -> Tensor:
     return linear_to_srgb(shrink(srgb_to_linear(_planes(pixels)), short_side))
 
 
+def check_raw(path: str | Path) -> None:
+    """Open and unpack a raw without demosaicking it; raises `InputError` as `read_raw` would."""
+    with _opened(path) as raw:
+        raw.unpack()
+
+
 def read_photograph_as_frame(path: str | Path, short_side: int | None = None) -> RawFrame:
     """An ordinary photograph as a frame whose neutral render is the photograph itself.
 
