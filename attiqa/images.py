@@ -27,7 +27,8 @@ def read_image(path: str | Path) -> torch.Tensor:
         path: JPEG, PNG, WebP, BMP or TIFF.
 
     Returns:
-        uint8 ``(3, H, W)``, display sRGB in [0, 255], EXIF orientation applied, alpha composed on black.
+        uint8 ``(3, H, W)``, interleaved in memory, display sRGB in [0, 255], EXIF orientation applied, alpha
+        composed on black.
 
     Raises:
         InputError: the file is missing, empty, truncated, or no image that can be brought to this form.
@@ -58,8 +59,9 @@ def _to_rgb(image: Image.Image, path: Path) -> torch.Tensor:
         if "A" in image.getbands() or "transparency" in image.info:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
-        pixels = np.asarray(image.convert("RGB"))
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+        pixels = np.array(image.convert("RGB"))
+    # the decoder's interleaved samples seen as (3, H, W): what channels_last is, without a copy
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def to_float(image: torch.Tensor) -> torch.Tensor:

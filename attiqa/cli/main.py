@@ -6,7 +6,9 @@ import importlib
 import sys
 
 # name -> (module with ``main(argv) -> exit code``, one line for --help); imported only when asked for
-SUBCOMMANDS: dict[str, tuple[str, str]] = {}
+SUBCOMMANDS: dict[str, tuple[str, str]] = {
+    "score": ("attiqa.cli.score", "quality and five attributes of image files"),
+}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,0 +1,107 @@
+"""``attiqa score PATHS...``: five attributes and a quality score for every image."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from attiqa.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, command
+from attiqa.model import DEFAULT_MODEL, QualityModel, load
+from attiqa.options import option, parse
+from attiqa.score_table import ScoreTable, as_row
+from attiqa.scoring import ScoredImage, expand_inputs, score_files
+from attiqa.views import VIEWS
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """Options of ``attiqa score``."""
+
+    paths: list[Path] = option(  # noqa: RUF009  (`option` is a dataclass field)
+        positional=True, metavar="PATHS", help="image files, and folders of them"
+    )
+    csv: Path | None = option(  # noqa: RUF009
+        None, help="write a CSV here; a killed run is resumed from it"
+    )
+    model: str = option(DEFAULT_MODEL, help="a bundled model, a .safetensors file, or a hub id")
+    crops: str = option("whole", choices=VIEWS, help="what the model sees of each image")
+    workers: int = option(0, help="threads that decode images; 0 takes one for each processor")
+    batch: int = option(32, help="images in one forward pass")
+    device: str = option("auto", help="cpu, cuda, or auto")
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise InputError(f"--batch must be at least 1; it is {self.batch}.")
+        if self.workers < 0:
+            raise InputError(f"--workers must not be negative; it is {self.workers}.")
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Score images; exit code 2 if none could be scored."""
+    options = parse(
+        ScoreOptions,
+        argv,
+        prog="attiqa score",
+        description="Quality and five attributes of images; higher is better, for noisiness: cleaner.",
+    )
+    paths = expand_inputs(options.paths)
+    device = options.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = load(options.model, device=device)
+    if options.csv is None:
+        return _report(*_print_table(model, _results(model, paths, options), paths))
+    protocol = f"model {model.card.get('name', options.model)}, digest {model.digest}, crops {options.crops}"
+    with ScoreTable(options.csv, protocol, model.attribute_names) as table:
+        remaining = [path for path in paths if str(path) not in table.done]
+        if len(remaining) < len(paths):
+            print(
+                f"{len(paths) - len(remaining)} images are scored already in {options.csv}", file=sys.stderr
+            )
+        failed = 0
+        for result in _results(model, remaining, options):
+            table.add([result])
+            failed += bool(result.error)
+            if result.error:
+                tqdm.write(f"not scored: {result.error}", file=sys.stderr)
+    return _report(len(paths) - failed, failed)
+
+
+def _results(model: QualityModel, paths: Sequence[Path], options: ScoreOptions) -> Iterator[ScoredImage]:
+    results = score_files(
+        model, paths, crops=options.crops, batch=options.batch, workers=options.workers or None
+    )
+    # no bar where nobody watches, nor for a handful of files
+    quiet = None if len(paths) > options.batch else True
+    yield from tqdm(results, total=len(paths), unit="image", disable=quiet)
+
+
+def _print_table(
+    model: QualityModel, results: Iterator[ScoredImage], paths: Sequence[Path]
+) -> tuple[int, int]:
+    names = model.attribute_names
+    width = max(4, *(len(str(path)) for path in paths))
+    print(f"{'path':<{width}}  {'score':>7}  " + "  ".join(f"{name:>12}" for name in names))
+    scored = failed = 0
+    for result in results:
+        path, score, *values, error = as_row(result, len(names))
+        if error:
+            failed += 1
+            tqdm.write(f"not scored: {error}", file=sys.stderr)
+            continue
+        scored += 1
+        numbers = "  ".join(f"{float(value):>12.3f}" for value in values)
+        tqdm.write(f"{path:<{width}}  {float(score):>7.3f}  {numbers}")
+    return scored, failed
+
+
+def _report(scored: int, failed: int) -> int:
+    if failed:
+        print(f"{failed} of {scored + failed} images could not be scored", file=sys.stderr)
+    return EXIT_OK if scored else EXIT_BAD_INPUT
