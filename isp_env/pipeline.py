@@ -22,7 +22,7 @@ from torch import Tensor
 from attiqa.errors import InputError
 from isp_env.filters import Window, shrink
 from isp_env.frame import RawBatch, RawFrame
-from isp_env.operators import balance, color, curves, denoise, detail, tone
+from isp_env.operators import balance, color, curves, denoise, detail, equalize, presence, tone
 from isp_env.parameters import PARAMETERS, ParameterSpace
 
 ANALYSIS_SIDE = 256  # pixels
@@ -169,11 +169,19 @@ def _to_linear(batch: RawBatch, settings: Settings, maps: Maps, window: Window |
 
 
 def _tone_linear(image: Tensor, settings: Settings, maps: Maps, window: Window | None) -> Tensor:
-    """Linear sRGB: highlights, shadows, whites, blacks, tone mapping."""
+    """Linear sRGB: highlights, shadows, whites, blacks, dehaze, clarity, tone mapping."""
     if settings.moved(*_REGIONS):
         if "regions" not in maps:
             maps["regions"] = tone.base_maps(image)
         image = tone.tone_regions(image, maps["regions"], settings.all(_REGIONS), window)
+    if settings.moved("dehaze"):
+        if "dehaze" not in maps:
+            maps["dehaze"] = presence.dehaze_maps(image)
+        image = presence.dehaze(image, maps["dehaze"], settings["dehaze"], window)
+    if settings.moved("clarity"):
+        if "clarity" not in maps:
+            maps["clarity"] = tone.base_maps(image)
+        image = presence.clarity(image, maps["clarity"], settings["clarity"], window)
     if settings.moved("tone_map"):
         image = tone.tone_map(image, settings["tone_map"])
     return image
@@ -203,7 +211,12 @@ def _color(image: Tensor, settings: Settings) -> Tensor:
 
 
 def _detail(image: Tensor, settings: Settings, maps: Maps, window: Window | None) -> Tensor:
-    """Display sRGB: sharpening."""
+    """Display sRGB: local equalisation, sharpening."""
+    if settings.moved("clahe"):
+        image = image.clamp(0.0, 1.0)
+        if "clahe" not in maps:
+            maps["clahe"] = equalize.equalize_maps(image)
+        image = equalize.equalize(image, maps["clahe"], settings["clahe"], window)
     if settings.moved("sharpen"):
         if "sharpen" not in maps:
             maps["sharpen"] = detail.sharpen_maps(image, settings["sharpen_radius"])
