@@ -33,7 +33,7 @@ def spearman_matrix(predictions: ArrayLike, targets: ArrayLike) -> NDArray[np.fl
     Raises:
         InputError: sizes differ, N < 2, a value is not finite, or the targets are constant.
     """
-    rows = np.asarray(predictions)
+    rows = np.ascontiguousarray(predictions)  # keys are viewed as halves, which needs adjacent memory
     target = np.asarray(targets, dtype=np.float64)
     if target.ndim != 1 or rows.shape[-1:] != target.shape or target.size < 2:
         raise InputError(

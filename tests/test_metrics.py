@@ -150,3 +150,12 @@ def test_bad_rank_matrices_and_bootstraps_are_refused_in_a_sentence() -> None:
         metrics.bootstrap_interval(metrics.srocc, [1, 2], [1, 2], confidence=95)
     with pytest.raises(InputError, match="one label for each of 3"):
         metrics.resample(3, clusters=[1, 2])
+
+
+def test_rows_of_any_memory_layout_are_ranked_alike() -> None:
+    predictions = np.random.default_rng(0).normal(size=(40, 7)).astype(np.float32)
+    targets = np.arange(40)
+    np.testing.assert_array_equal(
+        metrics.spearman_matrix(predictions.T, targets),
+        metrics.spearman_matrix(np.ascontiguousarray(predictions.T), targets),
+    )

@@ -8,6 +8,7 @@ import sys
 # name -> (module with ``main(argv) -> exit code``, one line for --help); imported only when asked for
 SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "score": ("attiqa.cli.score", "quality and five attributes of image files"),
+    "label": ("attiqa.cli.label", "label images by attribute with CLIP antonym prompts"),
 }
 
 

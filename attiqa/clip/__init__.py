@@ -1,0 +1,1 @@
+"""CLIP as a labeller: encoders, the embedding cache, antonym scores, prompt selection."""
