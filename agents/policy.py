@@ -1,0 +1,149 @@
+"""Policies: SB3's own, fed standardised numbers, and the neutral render before the first update."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.common.preprocessing import get_flattened_obs_dim
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.dqn.policies import QNetwork
+from stable_baselines3.sac.policies import Actor as SACActor
+from stable_baselines3.td3.policies import Actor as TD3Actor
+from torch import nn
+
+from attiqa.errors import InputError
+
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "a2c": A2C, "sac": SAC, "td3": TD3, "dqn": DQN}
+ON_POLICY = frozenset({"ppo", "a2c"})
+
+# action spaces that each algorithm of SB3 can drive
+_ACTS_IN: dict[str, tuple[type[spaces.Space[Any]], ...]] = {
+    "ppo": (spaces.Box, spaces.Discrete, spaces.MultiDiscrete),
+    "a2c": (spaces.Box, spaces.Discrete, spaces.MultiDiscrete),
+    "sac": (spaces.Box,),
+    "td3": (spaces.Box,),
+    "dqn": (spaces.Discrete,),
+}
+
+Observations = dict[str, np.ndarray]
+
+
+class StandardisedExtractor(BaseFeaturesExtractor):
+    """All entries of a Dict observation as one vector ``(B, D)``, standardised and clipped to ±5.
+
+    Mean and spread are measured once, on observations of the training frames (`calibrate`), and travel
+    with the weights; a statistic that keeps moving would change what an old sample meant.
+    """
+
+    LIMIT = 5.0
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, observation_space: spaces.Dict):
+        sizes = [get_flattened_obs_dim(space) for space in observation_space.spaces.values()]
+        super().__init__(observation_space, features_dim=sum(sizes))
+        self.register_buffer("mean", torch.zeros(sum(sizes)))
+        self.register_buffer("scale", torch.ones(sum(sizes)))
+
+    def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Preprocessed observations, each ``(B, ...)``, to ``(B, D)``."""
+        return ((self._flat(observations) - self.mean) * self.scale).clamp(-self.LIMIT, self.LIMIT)
+
+    def calibrate(self, observations: dict[str, torch.Tensor]) -> None:
+        """Set mean and spread from observations ``(B, ...)``; what hardly varies is only centred."""
+        flat = self._flat(observations)
+        self.mean.copy_(flat.mean(dim=0))
+        spread = flat.std(dim=0, correction=0)
+        self.scale.copy_(torch.where(spread > 1e-4, 1.0 / spread.clamp(min=1e-4), 1.0))
+
+    @staticmethod
+    def _flat(observations: dict[str, torch.Tensor]) -> torch.Tensor:
+        return torch.cat([value.flatten(start_dim=1) for value in observations.values()], dim=1)
+
+
+def check_action_space(algo: str, action_space: spaces.Space[Any]) -> None:
+    """Raise `InputError` where `algo` cannot act in `action_space`."""
+    if not isinstance(action_space, _ACTS_IN[algo]):
+        able = [name for name, kinds in _ACTS_IN.items() if isinstance(action_space, kinds)]
+        raise InputError(
+            f"{algo} cannot act in a {type(action_space).__name__} action space; "
+            f"take --algo {' or '.join(able)}."
+        )
+
+
+def policy_arguments(algo: str, hidden: list[int], log_std: float) -> dict[str, Any]:
+    """SB3's ``policy_kwargs`` for a MultiInputPolicy with `hidden` layers for actor and critic each.
+
+    `log_std` is the logarithm of the initial deviation of a Gaussian policy, in units of half the action
+    range; it does not depend on the observation in PPO and A2C.
+    """
+    heads = {"pi": hidden, "vf": hidden} if algo in ON_POLICY else hidden
+    arguments: dict[str, Any] = {"features_extractor_class": StandardisedExtractor, "net_arch": heads}
+    if algo in ON_POLICY:
+        arguments["log_std_init"] = log_std
+    return arguments
+
+
+def build_policy(
+    algo: str,
+    observation_space: spaces.Dict,
+    action_space: spaces.Space[Any],
+    hidden: list[int],
+    log_std: float,
+) -> BasePolicy:
+    """The policy network alone, as SB3's `algo` would build it, at the identity."""
+    check_action_space(algo, action_space)
+    policy_class: Any = ALGORITHMS[algo].policy_aliases["MultiInputPolicy"]
+    policy: BasePolicy = policy_class(
+        observation_space, action_space, lambda _: 0.0, **policy_arguments(algo, hidden, log_std)
+    )
+    start_at_identity(policy, log_std)
+    return policy
+
+
+def start_at_identity(policy: BasePolicy, log_std: float) -> None:
+    """Zero the action heads: action 0 is the neutral render, and for choices action 0 is to stop.
+
+    The actors of SAC start with the deviation ``exp(log_std)`` for every observation.
+    """
+    for module in policy.modules():
+        if isinstance(module, ActorCriticPolicy):
+            _fill(module.action_net, 0.0)
+        elif isinstance(module, SACActor):
+            _fill(module.mu, 0.0)
+            _fill(module.log_std, log_std)
+        elif isinstance(module, TD3Actor):
+            _fill(_last_linear(module.mu), 0.0)
+        elif isinstance(module, QNetwork):
+            _fill(_last_linear(module.q_net), 0.0)
+
+
+def calibrate(policy: BasePolicy, observations: Observations) -> None:
+    """Standardise every input of `policy` by observations ``(B, ...)`` of the training frames."""
+    tensors, _ = policy.obs_to_tensor(observations)
+    for module in policy.modules():
+        if isinstance(module, StandardisedExtractor):
+            with torch.no_grad():
+                module.calibrate({key: value.float() for key, value in tensors.items()})  # type: ignore[union-attr]
+
+
+def act(policy: BasePolicy, observations: Observations) -> np.ndarray:
+    """The policy's best actions, without exploration, inside the action space: ``(B, ...)``."""
+    actions, _ = policy.predict(observations, deterministic=True)
+    return np.asarray(actions)
+
+
+def _fill(layer: Any, bias: float) -> None:
+    nn.init.zeros_(layer.weight)
+    nn.init.constant_(layer.bias, bias)
+
+
+def _last_linear(network: nn.Module) -> nn.Linear:
+    return [module for module in network.modules() if isinstance(module, nn.Linear)][-1]

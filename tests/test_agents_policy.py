@@ -1,0 +1,119 @@
+"""Policies start at the neutral render, see standardised numbers, and survive a trip to disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from agents.policy import StandardisedExtractor, act, build_policy, calibrate, check_action_space
+from agents.policy_file import describe_network, load_policy, save_policy
+from attiqa.errors import InputError
+
+SEES = spaces.Dict(
+    {
+        "statistics": spaces.Box(-10.0, 10.0, (7,), np.float32),
+        "histogram": spaces.Box(0.0, 1.0, (3, 4), np.float32),
+    }
+)
+ACTIONS = spaces.Box(-1.0, 1.0, (3,), np.float32)
+HIDDEN = [8, 8]
+
+
+def some_observations(count: int = 16) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(0)
+    return {
+        "histogram": generator.uniform(0, 1, (count, 3, 4)).astype(np.float32),
+        "statistics": (100 + 20 * generator.standard_normal((count, 7))).astype(np.float32),
+    }
+
+
+@pytest.mark.parametrize("algo", ["ppo", "a2c", "sac", "td3"])
+def test_an_untrained_policy_answers_exactly_zero(algo):
+    policy = build_policy(algo, SEES, ACTIONS, HIDDEN, log_std=-1.0)
+    calibrate(policy, some_observations())
+    np.testing.assert_array_equal(act(policy, some_observations()), np.zeros((16, 3)))
+
+
+def test_an_untrained_choice_is_the_first_one():
+    policy = build_policy("dqn", SEES, spaces.Discrete(5), HIDDEN, log_std=-1.0)
+    np.testing.assert_array_equal(act(policy, some_observations()), np.zeros(16))
+
+
+def test_the_first_deviation_is_the_same_for_every_observation():
+    policy = build_policy("ppo", SEES, ACTIONS, HIDDEN, log_std=-1.5)
+    tensors, _ = policy.obs_to_tensor(some_observations())
+    deviation = policy.get_distribution(tensors).distribution.stddev
+    torch.testing.assert_close(deviation, torch.full((16, 3), float(np.exp(-1.5))))
+
+
+def test_calibrated_inputs_have_mean_zero_and_spread_one():
+    policy = build_policy("ppo", SEES, ACTIONS, HIDDEN, log_std=-1.0)
+    calibrate(policy, some_observations(500))
+    extractor = policy.features_extractor
+    assert isinstance(extractor, StandardisedExtractor)
+    tensors, _ = policy.obs_to_tensor(some_observations(500))
+    flat = extractor(tensors)
+    assert flat.shape == (500, 19)
+    torch.testing.assert_close(flat.mean(dim=0), torch.zeros(19), atol=0.02, rtol=0)
+    torch.testing.assert_close(flat.std(dim=0), torch.ones(19), atol=0.02, rtol=0)
+
+
+def test_an_input_that_never_varies_is_only_centred():
+    policy = build_policy("ppo", SEES, ACTIONS, HIDDEN, log_std=-1.0)
+    still = {key: np.repeat(value[:1], 9, axis=0) for key, value in some_observations().items()}
+    calibrate(policy, still)
+    tensors, _ = policy.obs_to_tensor(still)
+    torch.testing.assert_close(policy.features_extractor(tensors), torch.zeros(9, 19), atol=1e-4, rtol=0)
+
+
+def test_an_algorithm_names_those_that_fit_the_action_space():
+    with pytest.raises(
+        InputError, match="sac cannot act in a Discrete action space; take --algo ppo or a2c or dqn"
+    ):
+        check_action_space("sac", spaces.Discrete(4))
+
+
+def saved(folder: Path, hidden: list[int] = HIDDEN) -> torch.nn.Module:
+    policy = build_policy("ppo", SEES, ACTIONS, hidden, log_std=-1.0)
+    torch.nn.init.normal_(policy.action_net.weight)
+    calibrate(policy, some_observations())
+    save_policy(folder, policy, describe_network("ppo", SEES, ACTIONS, hidden, -1.0), {"task": "tune"})
+    return policy
+
+
+def test_a_stored_policy_acts_as_before(tmp_path):
+    policy = saved(tmp_path)
+    stored = load_policy(tmp_path)
+    np.testing.assert_array_equal(stored.act(some_observations()), act(policy, some_observations()))
+    assert stored.card["task"] == "tune"
+    assert len(stored.digest) == 64
+
+
+def test_a_policy_of_another_architecture_is_refused(tmp_path):
+    saved(tmp_path)
+    card = json.loads((tmp_path / "policy.json").read_text())
+    card["network"]["hidden"] = [16, 16]
+    (tmp_path / "policy.json").write_text(json.dumps(card))
+    with pytest.raises(InputError, match=r"another architecture: .* expected \(3, 16\)"):
+        load_policy(tmp_path)
+
+
+def test_weights_that_are_not_the_cards_are_refused(tmp_path):
+    saved(tmp_path / "a")
+    saved(tmp_path / "b", hidden=[4])
+    (tmp_path / "a" / "policy.safetensors").write_bytes((tmp_path / "b" / "policy.safetensors").read_bytes())
+    with pytest.raises(InputError, match=r"not the file that policy\.json describes"):
+        load_policy(tmp_path / "a")
+
+
+def test_a_folder_without_a_policy_is_refused(tmp_path):
+    with pytest.raises(InputError, match="does not exist; expected the card of a trained policy"):
+        load_policy(tmp_path)
+    (tmp_path / "policy.json").write_text('{"format": "other"}')
+    with pytest.raises(InputError, match="no policy card"):
+        load_policy(tmp_path)
