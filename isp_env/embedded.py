@@ -37,6 +37,7 @@ _BALANCE_ERROR = (-45.0, 45.0)
 _SATURATION = (0.6, 1.0)
 _SHOT_NOISE = (1e-4, 2e-3)
 _SMALLEST_CROP = 0.75
+SIZE = (256, 342)  # height and width of a raw
 _BLACK, _WHITE = 512, 16383  # of a 14-bit sensor
 
 
@@ -65,7 +66,7 @@ def write_embedded_scenes(
     seed: int,
     raws_a_scene: int = 6,
     held_out_scenes: int = 3,
-    size: tuple[int, int] = (256, 342),
+    size: tuple[int, int] = SIZE,
 ) -> tuple[list[Path], list[Path]]:
     """Write the embedded photographs as Bayer DNG files with errors to mend.
 
@@ -94,14 +95,33 @@ def write_embedded_scenes(
     held_out = {scenes[index] for index in order[:held_out_scenes]}
     split: dict[bool, list[Path]] = {False: [], True: []}
     for scene, photograph in photographs.items():
-        paths = _write_scene(Path(folder), scene, photograph, raws_a_scene, size, generator)
+        paths = write_scene(Path(folder), scene, photograph, raws_a_scene, size, generator=generator)
         split[scene in held_out] += paths
     return split[False], split[True]
 
 
-def _write_scene(
-    folder: Path, scene: str, photograph: Path, count: int, size: tuple[int, int], generator: torch.Generator
+def write_scene(
+    folder: Path,
+    scene: str,
+    photograph: Path,
+    count: int,
+    size: tuple[int, int] = SIZE,
+    *,
+    generator: torch.Generator,
 ) -> list[Path]:
+    """Write one photograph as `count` Bayer DNG files ``scene-00.dng`` and on, each with a draw of its own.
+
+    Args:
+        folder: where to; made where missing.
+        scene: how the files' names begin.
+        photograph: any image file.
+        count: files.
+        size: height and width of each raw, even numbers.
+        generator: draws crops, cameras, errors and noise.
+
+    Raises:
+        InputError: the photograph cannot be read.
+    """
     image = to_float(read_image(photograph))
     crops = torch.stack([_crop(image, size, generator) for _ in range(count)])
     cameras = draw_cameras(count, generator, _EXPOSURE, _BALANCE_ERROR, _SATURATION, _SHOT_NOISE)
