@@ -1,0 +1,215 @@
+"""What a policy is worth on scenes that it never saw: beside the neutral render, LibRaw's, and searches.
+
+Rewards are gains over the neutral render of the same scene, so neutral is zero by definition and every
+interval is already a paired comparison with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from agents.search import Floats, Indices
+from attiqa.rewards.protocol import Reward
+from isp_env.envs.core import Core
+from isp_env.envs.frames import Group, Tensors
+from isp_env.frame import FrameSource
+
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One way of rendering, on each of F frames.
+
+    Attributes:
+        gains: ``(F,)``, the reward: potential minus the neutral render's potential.
+        scores: ``(F,)``, the plain quality score.
+        clipped: ``(F,)``, share of pixels with a channel at 0 or 255.
+        evaluations: renders spent on each frame to find it.
+        judges: ``(F,)`` each, scores that the reward does not contain, as gains over neutral.
+        actions: ``(F, P)`` in [-1, 1]; None where it is not a point of the action space.
+    """
+
+    gains: Floats
+    scores: Floats
+    clipped: Floats
+    evaluations: int
+    judges: dict[str, Floats] = field(default_factory=dict)
+    actions: Floats | None = None
+
+
+class Bench:
+    """A set of frames on which renders are compared.
+
+    Args:
+        core: frames, renderer and reward.
+        score: the plain quality model, for the table's second column.
+        judges: further scores, by name, that the reward does not contain.
+        clusters: ``(F,)``, the scene of each frame; None takes each frame for a scene.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        score: Reward,
+        judges: Mapping[str, Reward] | None = None,
+        clusters: Sequence[Hashable] | None = None,
+    ) -> None:
+        self.core = core
+        self._scorers: dict[str, Reward] = {"score": score, **(judges or {})}
+        self._judges = tuple(judges or {})
+        self.clusters = np.arange(len(core)) if clusters is None else np.asarray(clusters)
+        self._numbers = np.arange(len(core), dtype=np.int64)
+        self._neutral_scores = self._measure(lambda group: core.pipeline.neutral(group.raw))
+
+    def __len__(self) -> int:
+        return len(self.core)
+
+    def gains(self, frames: Indices, actions: Floats) -> Floats:
+        """The `agents.search.Objective` of these frames."""
+        tensor = torch.as_tensor(np.asarray(actions), dtype=torch.float32)
+        potential = self.core.potential_of(frames, self.core.space.to_physical(tensor))
+        return _floats(potential - self.core.neutral_of(frames, ("potential",))["potential"])
+
+    def neutral(self) -> Outcome:
+        """The camera default."""
+        actions = np.zeros((len(self), len(self.core.space)))
+        return self._outcome(self._neutral_scores, 0, actions)
+
+    def at(self, actions: Floats, evaluations: int) -> Outcome:
+        """The renders with `actions` ``(F, P)``, which took `evaluations` renders a frame to find."""
+        values = self.core.space.to_physical(torch.as_tensor(np.asarray(actions), dtype=torch.float32))
+        values = values.to(self.core.device)
+        measured = self._measure(lambda group: self.core.pipeline(group.raw, values[group.members]))
+        return self._outcome(measured, evaluations, np.asarray(actions))
+
+    def libraw_auto(self, source: FrameSource, short_side: int) -> Outcome:
+        """LibRaw's own automatic render of the same files."""
+        images = [source.libraw_auto(int(index), short_side) for index in self.core.table.source_indices]
+        measured = self._measure(
+            lambda group: torch.stack([images[number] for number in group.members.tolist()]).to(
+                self.core.device
+            )
+        )
+        return self._outcome(measured, 1, None)
+
+    def interval(self, values: Floats, seed: int = 0) -> tuple[float, float]:
+        """95 % interval of the mean of `values` ``(F,)`` over scenes."""
+        return cluster_interval(values, self.clusters, seed)
+
+    def _measure(self, render: Callable[[Group], torch.Tensor]) -> Tensors:
+        def run(group: Group) -> Tensors:
+            images = render(group)
+            scores = {name: torch.as_tensor(scorer(images)) for name, scorer in self._scorers.items()}
+            return self.core.look(images, group, observe=False) | scores
+
+        with torch.no_grad():
+            return self.core.table.batched(self._numbers, run)
+
+    def _outcome(self, measured: Tensors, evaluations: int, actions: Floats | None) -> Outcome:
+        return Outcome(
+            gains=_floats(measured["potential"] - self.core.neutral["potential"]),
+            scores=_floats(measured["score"]),
+            clipped=_floats(measured["clipped_fraction"]),
+            evaluations=evaluations,
+            judges={name: _floats(measured[name] - self._neutral_scores[name]) for name in self._judges},
+            actions=actions,
+        )
+
+
+def cluster_interval(values: Floats, clusters: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of a mean, resampling whole clusters (10,000 times).
+
+    Renders of one scene are not independent; drawing scenes instead of renders keeps the interval honest
+    (Field and Welsh: Bootstrapping clustered data, JRSS B 2007).
+
+    Args:
+        values: ``(N,)``.
+        clusters: ``(N,)``, values of one cluster share a number.
+        seed: of the resampling.
+    """
+    _, members = np.unique(clusters, return_inverse=True)
+    sums, counts = np.bincount(members, weights=values), np.bincount(members)
+    drawn = np.random.default_rng(seed).integers(0, len(sums), (RESAMPLES, len(sums)))
+    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def summarise(outcomes: Mapping[str, Outcome], bench: Bench) -> dict[str, dict[str, Any]]:
+    """The held-out table as JSON values, one entry a row."""
+    return {
+        name: {
+            "reward": float(outcome.gains.mean()),
+            "reward_ci95": list(bench.interval(outcome.gains)),
+            "score": float(outcome.scores.mean()),
+            "clipped_fraction": float(outcome.clipped.mean()),
+            "evaluations": outcome.evaluations,
+        }
+        | (
+            {
+                "judges": {
+                    judge: {"gain": float(gains.mean()), "gain_ci95": list(bench.interval(gains))}
+                    for judge, gains in outcome.judges.items()
+                }
+            }
+            if outcome.judges
+            else {}
+        )
+        for name, outcome in outcomes.items()
+    }
+
+
+def share_of(part: Outcome, whole: Outcome) -> float | None:
+    """How much of `whole`'s mean gain `part` reaches; None where `whole` gains nothing."""
+    gain = float(whole.gains.mean())
+    return float(part.gains.mean()) / gain if gain > 0 else None
+
+
+def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """The held-out table as text."""
+    judges = list(next(iter(rows.values())).get("judges", {}))
+    head = ["", "reward", "95 % interval", "score", "clipped", "renders", *judges]
+    lines = [head]
+    for name, row in rows.items():
+        low, high = row["reward_ci95"]
+        lines.append(
+            [
+                name.replace("_", " "),
+                f"{row['reward']:+.4f}",
+                f"[{low:+.4f}, {high:+.4f}]",
+                f"{row['score']:.4f}",
+                f"{100 * row['clipped_fraction']:.2f} %",
+                str(row["evaluations"]),
+                *(f"{row['judges'][judge]['gain']:+.4f}" for judge in judges),
+            ]
+        )
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    )
+
+
+def fallen_judges(outcome: Outcome, bench: Bench) -> list[str]:
+    """A sentence for each judge that likes the renders less than neutral while the reward likes them more."""
+    if bench.interval(outcome.gains)[0] <= 0:
+        return []
+    return [
+        f"the reward rises by {outcome.gains.mean():+.4f} while the judge {name}, which it does not contain, "
+        f"falls by {gains.mean():+.4f}: the policy may be exploiting the reward; look at the pictures."
+        for name, gains in outcome.judges.items()
+        if bench.interval(gains)[1] < 0
+    ]
+
+
+def _floats(values: torch.Tensor) -> Floats:
+    return values.detach().cpu().numpy().astype(np.float64)

@@ -1,0 +1,103 @@
+"""From a run's options to a finished run: scenes, scores, experiment, training, table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from agents.evaluation import Bench, table
+from agents.experiment import Experiment
+from agents.judging import Judging, judging
+from agents.scenes import Scenes, embedded_scenes, photograph_scenes, raw_scenes
+from attiqa.errors import InputError
+from isp_env.envs.core import Core
+from isp_env.frame import FrameSource
+from isp_env.parameters import TUNE_PARAMETERS, ParameterSpace
+from isp_env.pipeline import Pipeline
+
+RAWS = "scenes"  # folder of the raws that a run makes for itself
+
+
+def choose_device(name: str) -> str:
+    """``auto`` to the fastest device at hand; `InputError` where a named one is not there."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise InputError(f"there is no device {name!r} here; take --device cpu.") from None
+    return name
+
+
+def make_core(source: FrameSource, scores: Judging, short_side: int, device: str) -> Core:
+    """Frames of `source` under the ISP and the reward."""
+    space = ParameterSpace(TUNE_PARAMETERS)
+    return Core(
+        source,
+        space,
+        Pipeline(space),
+        scores.reward,
+        short_side=short_side,
+        device=device,
+        encoder=scores.encoder,
+    )
+
+
+def build_experiment(run: Path, options: Mapping[str, Any]) -> tuple[Experiment, Scenes]:
+    """Decode the raws that `options` (the record of a run's options) name and build the run over them."""
+    scores = judging(options["reward"], options["device"])
+    seed, short_side = options["seed"], options["short_side"]
+    scenes = _scenes(run, options)
+    cores = [
+        make_core(source, scores, short_side, options["device"])
+        for source in ([scenes.training] if scenes.alone else [scenes.training, scenes.held_out])
+    ]
+    failed = [(Path(name), sentence) for core in cores for name, sentence in core.table.failures]
+    scenes.failures.extend(failed)
+    bench = Bench(cores[-1], scores.score, scores.judges, scenes.clusters(cores[-1].names))
+    experiment = Experiment(
+        run,
+        cores[0],
+        bench,
+        task=options["task"],
+        algo=options["algo"],
+        steps=options["steps"],
+        seed=seed,
+        num_envs=options["num_envs"],
+        about=scores.about | {"short_side": short_side, "held_out_is_training": scenes.alone},
+    )
+    return experiment, scenes
+
+
+def finish(
+    experiment: Experiment, scenes: Scenes, options: Mapping[str, Any], *, continued: bool
+) -> dict[str, Any]:
+    """Train to the end, compare on the held-out scenes, write the folder; prints what a user should know.
+
+    Returns:
+        The summary.
+    """
+    print(*scenes.describe(), sep="\n", flush=True)
+    seconds = experiment.train(continued=continued, time_limit=60.0 * options["minutes"])
+    outcomes = experiment.compare(scenes.held_out, options["short_side"])
+    summary = experiment.conclude(outcomes, seconds)
+    print(f"\n{table(summary['held_out'])}\n")
+    share = summary["share_of_random_search"]
+    if share is not None:
+        print(f"the policy reaches {share:.0%} of random search's gain with one render instead of 64")
+    for warning in summary["warnings"]:
+        print(f"warning: {warning}")
+    print(f"run folder: {experiment.run}")
+    print(f"enhance files: python agents/export.py --run {experiment.run} --input FILES --out DIR")
+    return summary
+
+
+def _scenes(run: Path, options: Mapping[str, Any]) -> Scenes:
+    if options["raws"]:
+        return raw_scenes([Path(path) for path in options["raws"]], options["seed"])
+    if options["photos"]:
+        return photograph_scenes([Path(path) for path in options["photos"]], run / RAWS, options["seed"])
+    return embedded_scenes(run / RAWS, options["seed"])

@@ -1,0 +1,94 @@
+"""Train an agent that sets ISP parameters for each raw: ``python agents/train_isp.py``.
+
+Without arguments it makes raws from photographs inside installed packages and trains on those; ``--raws``
+takes a camera's own files. See ``--help``.
+"""
+
+# ruff: noqa: RUF009  (`option` is a dataclass field)
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+if not __package__:  # run as a script, from whatever directory: the checkout is where imports begin
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import torch
+
+from agents.judging import judging
+from agents.launch import build_experiment, choose_device, finish
+from agents.playing import TASKS
+from agents.policy import ALGORITHMS
+from agents.runs import command_line, new_run, read_config, versions
+from attiqa.errors import EXIT_OK, InputError, command
+from attiqa.options import as_record, option, parse
+
+DEFAULT_STEPS = 6144
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What the command line can say."""
+
+    raws: list[Path] = option([], help="raw files or folders of them; a quarter of the files is held out")
+    photos: list[Path] = option(
+        [], help="photographs or folders of them, turned into raws with errors to mend"
+    )
+    steps: int | None = option(None, help=f"renders in all ({DEFAULT_STEPS} where nothing is said)")
+    seed: int = option(0, help="of scenes, split, exploration and networks")
+    num_envs: int = option(64, help="scenes that are rendered together")
+    out: Path | None = option(
+        None, help="run folder, which must not exist (runs/DATE-TIME where nothing is said)"
+    )
+    device: str = option("auto", help="where images are rendered and scored: cpu, cuda, cuda:1, mps or auto")
+    reward: str = option(
+        "guarded", help="guarded, attiqa-mini, an attribute, a .safetensors file or module:callable"
+    )
+    resume: Path | None = option(
+        None, help="run folder to continue with its own options; --steps may be raised"
+    )
+    algo: str = option("ppo", help="learner", choices=list(ALGORITHMS))
+    task: str = option("tune", help="all parameters at once, changes in steps, or tools", choices=list(TASKS))
+    short_side: int = option(256, help="pixels of a preview's short side")
+    minutes: float = option(0.0, help="stop training early after so long, resumable; 0 for no limit")
+    threads: int = option(0, help="CPU threads; 0 takes all cores")
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "num_envs"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"--{name.replace('_', '-')} must be at least 1; got {value}.")
+        if self.seed < 0 or self.threads < 0 or self.minutes < 0:
+            raise InputError("--seed, --threads and --minutes must not be negative.")
+        if self.raws and self.photos:
+            raise InputError("--raws and --photos are two sources; give one of them.")
+        if self.resume and self.out:
+            raise InputError("--resume continues in the run's own folder; leave --out away.")
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Train, print the held-out table, leave the run folder."""
+    given = parse(TrainOptions, argv, prog="train_isp.py", description=__doc__.splitlines()[0])
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    if given.resume:
+        run = given.resume
+        options = read_config(run)["options"] | {"minutes": given.minutes}
+        options |= {"steps": given.steps} if given.steps else {}
+    else:
+        options = as_record(given) | {
+            "steps": given.steps or DEFAULT_STEPS,
+            "device": choose_device(given.device),
+        }
+        judging(options["reward"], options["device"])  # a wrong name leaves no folder behind
+        run = new_run(given.out, {"options": options, "command": command_line(), "versions": versions()})
+    experiment, scenes = build_experiment(run, options)
+    finish(experiment, scenes, options, continued=given.resume is not None)
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main(None))

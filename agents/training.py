@@ -1,0 +1,236 @@
+"""Training: SB3's algorithms with the recipes that won our trials (TRIALS.md), watched and checkpointed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.noise import NormalActionNoise
+from tqdm import tqdm
+
+from agents.checkpoint import load_checkpoint, read_state, save_checkpoint
+from agents.policy import ALGORITHMS, ON_POLICY, check_action_space, policy_arguments, start_at_identity
+from agents.runs import STEP
+from agents.vec_env import IspVecEnv
+from attiqa.errors import InputError
+
+HIDDEN = [64, 64]
+LOG_STD = -1.0
+CHECKPOINT_SECONDS = 30.0  # for algorithms whose state holds a replay memory
+
+GAIN = "rollout/gain_mean"
+HELD_OUT_GAIN = "evaluation/gain"
+
+
+class TrainingStoppedError(Exception):
+    """The run ends here, at a state that a checkpoint holds."""
+
+
+def build_model(
+    algo: str,
+    env: IspVecEnv,
+    *,
+    seed: int,
+    device: str = "cpu",
+    rollout: int = 128,
+    steps_an_episode: int = 1,
+) -> BaseAlgorithm:
+    """An SB3 algorithm over `env` that renders neutral until its first update.
+
+    Args:
+        algo: a key of `ALGORITHMS`.
+        env: the environment.
+        seed: of networks, exploration and the environment.
+        device: where the networks live.
+        rollout: environment steps between two updates of an on-policy algorithm, over all slots.
+        steps_an_episode: the longest episode; a rollout holds at least one whole episode a slot.
+    """
+    check_action_space(algo, env.action_space)
+    steps = max(rollout // env.num_envs, steps_an_episode, 1)
+    arguments = _recipe(algo, steps, env.num_envs, env.action_space.shape or ())
+    model = ALGORITHMS[algo](
+        "MultiInputPolicy",
+        env,
+        policy_kwargs=policy_arguments(algo, HIDDEN, LOG_STD),
+        seed=seed,
+        device=device,
+        **arguments,
+    )
+    start_at_identity(model.policy, LOG_STD)
+    return model
+
+
+def _recipe(algo: str, steps: int, slots: int, action_shape: tuple[int, ...]) -> dict[str, Any]:
+    """Keyword arguments of the SB3 algorithm. Episodes are short and rewards are potential differences,
+    so nothing is discounted."""
+    undiscounted = {"gamma": 1.0}
+    if algo == "ppo":
+        return undiscounted | {
+            "n_steps": steps,
+            "batch_size": max(steps * slots // 2, 2),
+            "n_epochs": 8,
+            "learning_rate": linear_to(1e-3, 1e-4),
+            "gae_lambda": 0.95,
+            "clip_range": 0.2,
+            "ent_coef": 0.0,
+            "vf_coef": 0.5,
+            "max_grad_norm": 0.5,
+        }
+    if algo == "a2c":
+        return undiscounted | {
+            "n_steps": steps,
+            "learning_rate": linear_to(2e-3, 2e-4),
+            "use_rms_prop": False,
+        }
+    off_policy = undiscounted | {"buffer_size": 50_000, "learning_starts": 2 * slots, "batch_size": 256}
+    updates = {"train_freq": 1, "gradient_steps": max(slots // 2, 1), "learning_rate": 1e-3}
+    if algo == "td3":
+        noise = NormalActionNoise(np.zeros(action_shape), np.full(action_shape, np.exp(LOG_STD)))
+        return off_policy | updates | {"action_noise": noise}
+    return off_policy | updates
+
+
+def linear_to(start: float, end: float) -> Callable[[float], float]:
+    """A learning rate that falls linearly over the run; SB3 calls it with the part that remains."""
+    return lambda remaining: end + (start - end) * remaining
+
+
+class Watcher(BaseCallback):
+    """Progress bar, gain of each rollout, periodic evaluation, checkpoints between updates.
+
+    Args:
+        env: the training environment.
+        total: steps at which the run ends.
+        checkpoint: where the state goes.
+        evaluate: called every `every` steps and at both ends; returns values to log.
+        every: steps between two evaluations.
+        seconds_before: wall seconds that earlier sittings of this run took.
+        time_limit: seconds of this sitting after which training stops early; 0 for none.
+    """
+
+    def __init__(
+        self,
+        env: IspVecEnv,
+        total: int,
+        checkpoint: Path,
+        evaluate: Callable[[], dict[str, float]],
+        every: int,
+        seconds_before: float = 0.0,
+        time_limit: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.env = env
+        self.total, self.checkpoint = total, checkpoint
+        self.evaluate, self.every = evaluate, max(every, 1)
+        self.seconds_before, self.time_limit = seconds_before, time_limit
+        self._rewards: list[np.ndarray] = []
+        self._saved_at = -float("inf")
+        self._gain = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Wall seconds of training, all sittings together."""
+        return self.seconds_before + time.monotonic() - self._started
+
+    def _on_training_start(self) -> None:
+        self._started = time.monotonic()
+        self._evaluated = self.model.num_timesteps // self.every if self.model.num_timesteps else -1
+        self._bar = tqdm(
+            total=self.total, initial=self.model.num_timesteps, desc="training", unit="render", disable=None
+        )
+
+    def _on_rollout_start(self) -> None:
+        """Between two updates: the only moment at which the state is whole."""
+        in_time = not self.time_limit or time.monotonic() - self._started < self.time_limit
+        waited = time.monotonic() - self._saved_at
+        self._log()
+        if self.model.__class__.__name__.lower() in ON_POLICY or waited > CHECKPOINT_SECONDS or not in_time:
+            self.save()
+        if not in_time:
+            raise TrainingStoppedError
+
+    def _on_step(self) -> bool:
+        self._rewards.append(np.asarray(self.locals["rewards"]) / self.env.reward_scale)
+        self._bar.update(self.model.num_timesteps - self._bar.n)
+        return True
+
+    def _on_rollout_end(self) -> None:
+        rewards = np.concatenate(self._rewards)
+        self._rewards.clear()
+        self._gain = float(rewards.mean())
+        self.logger.record(GAIN, self._gain)
+        self.logger.record("rollout/gain_std", float(rewards.std()))
+        self._bar.set_postfix(gain=f"{self._gain:+.4f}")
+
+    def _on_training_end(self) -> None:
+        self._log(last=True)
+        self.save()
+
+    def save(self) -> None:
+        """Write the checkpoint; the environment's state goes with it."""
+        save_checkpoint(
+            self.checkpoint,
+            self.model,
+            {
+                "seconds": self.seconds,
+                "reward_scale": float(self.env.reward_scale),
+                "env": self.env.env.state(),
+            },
+        )
+        self._saved_at = time.monotonic()
+
+    def close(self) -> None:
+        """End the progress bar."""
+        if hasattr(self, "_bar"):
+            self._bar.close()
+
+    def _log(self, last: bool = False) -> None:
+        """Write what the rollout and the update after it recorded as one row."""
+        due = self.model.num_timesteps // self.every
+        if due > self._evaluated or last:
+            self._evaluated = due
+            for key, value in self.evaluate().items():
+                self.logger.record(f"evaluation/{key}", value)
+        self.logger.record(STEP, self.model.num_timesteps)
+        self.logger.record("time/seconds", round(self.seconds, 2))
+        self.logger.dump(self.model.num_timesteps)
+
+
+def learn(model: BaseAlgorithm, total: int, watcher: Watcher, logger: Logger) -> bool:
+    """Train until `total` steps; returns False where the watcher's time limit ended it earlier.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; the watcher's last checkpoint is whole.
+    """
+    model.set_logger(logger)
+    remaining = total - model.num_timesteps
+    if remaining <= 0:
+        raise InputError(
+            f"the run has {model.num_timesteps} steps already; give --steps beyond that to go on."
+        )
+    silent: Any = None  # SB3 takes None, whatever its annotation says
+    try:
+        # the watcher writes the log, so that a row and a checkpoint describe the same moment
+        model.learn(
+            remaining, callback=watcher, log_interval=silent, reset_num_timesteps=model._last_obs is None
+        )
+        return True
+    except TrainingStoppedError:
+        return False
+    finally:
+        watcher.close()
+
+
+def resume(model: BaseAlgorithm, env: IspVecEnv, checkpoint: Path) -> dict[str, Any]:
+    """Put model, generators and environment into the checkpoint's state; returns the rest of that state."""
+    state = read_state(checkpoint)
+    env.reward_scale = float(state["reward_scale"])
+    env.env.restore(state["env"])
+    load_checkpoint(checkpoint, model)
+    return state
