@@ -1,0 +1,299 @@
+"""FiveK: an enhancer's pictures against the experts'. ``python benchmarks/fivek.py --data DIR``.
+
+The folder holds ``input/``, one or more of ``expertA/`` ... ``expertE/``, and the methods' pictures in
+folders below ``outputs/`` (or ``peer_outputs/``), one file a scene, named alike. ``--outputs NAME=DIR`` adds
+others and ``--run RUN`` renders ``input/`` with a trained policy first.
+"""
+
+# ruff: noqa: RUF009  (`option` is a dataclass field)
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from attiqa.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, command
+from attiqa.files import write_text
+from attiqa.options import as_record, option, parse
+from benchmarks.common import ScoringOptions, load_scorers, origins, report_failures, score_all
+from benchmarks.enhancement import (
+    Comparison,
+    Images,
+    compare,
+    experts_agreement,
+    find_experts,
+    gain_over,
+    list_scenes,
+    summarise,
+    win_rate,
+)
+from benchmarks.paper import EXPERT_WINS
+from benchmarks.plots import bars
+from benchmarks.records import ROOT, write_items, write_record
+from benchmarks.scorers import ScoreColumn
+from benchmarks.tables import markdown, number, percent, with_interval
+
+INPUT_CLASSES = ("lightroom-zeroed", "as-shot-raw", "expert-white-balance", "unstated")
+
+NO_DATA = """\
+MIT-Adobe FiveK is needed, and --data names no folder that holds it.
+  Get it from https://data.csail.mit.edu/graphics/fivek/ (DNGs, experts A to E as 16-bit TIFF).
+  Export all to sRGB at one size and lay it out as DIR/input, DIR/expertA ... DIR/expertE, one file a scene.
+  Put a method's pictures into DIR/outputs/METHOD, named as the scenes.
+  Then: python benchmarks/fivek.py --data DIR --input-class lightroom-zeroed"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FivekOptions(ScoringOptions):
+    """Options of the FiveK benchmark."""
+
+    data: Path | None = option(None, help="folder with input, experts and outputs", metavar="DIR")
+    outputs: list[str] = option([], help="more methods, each as NAME=FOLDER", metavar="NAME=DIR")
+    run: Path | None = option(
+        None, help="a trained policy's run folder: render the input with it first", metavar="RUN"
+    )
+    experts: Path | None = option(
+        None,
+        help="where the experts' agreement is measured (default: --data and its experts_thumbnails)",
+        metavar="DIR",
+    )
+    reference: str = option("C", help="the expert whom the judges compare with", choices=tuple("ABCDE"))
+    input_class: str = option(
+        "unstated", help="what the input is; stated in the record", choices=INPUT_CLASSES
+    )
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that a run found out.
+
+    Attributes:
+        comparisons: every picture against every expert's.
+        rows: their summary a method and expert.
+        gains: method -> metric -> mean gain over the input.
+        ceiling: each expert against the others.
+        wins: a row for each judge, method and rival.
+        columns: the judges' scores.
+        missing: judges that could not be had, with the reason.
+        failures: scenes that could not be compared, with the reason.
+    """
+
+    comparisons: list[Comparison]
+    rows: list[dict[str, Any]]
+    gains: dict[str, dict[str, dict[str, Any]]]
+    ceiling: list[dict[str, Any]]
+    wins: list[dict[str, Any]]
+    columns: list[ScoreColumn]
+    missing: list[tuple[str, str]]
+    failures: list[tuple[str, str]]
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Compare, print the tables, write the record; returns the exit code."""
+    options = parse(FivekOptions, argv, prog="benchmarks/fivek.py", description=__doc__ or "")
+    if options.data is None or not options.data.is_dir():
+        print(NO_DATA, file=sys.stderr)
+        return EXIT_BAD_INPUT
+    folder = options.folder("fivek")
+    methods = _methods(options, options.data, folder)
+    experts = find_experts(options.data)
+    if not experts:
+        raise InputError(
+            f"{options.data} holds no expert; expected folders expertA to expertE or files NAME_A.jpg."
+        )
+    found = _findings(options, options.data, methods, experts)
+    text = _report(options.input_class, found)
+    print(text)
+    _write(options, folder, text, found)
+    return EXIT_OK
+
+
+def _findings(
+    options: FivekOptions, data: Path, methods: dict[str, Images], experts: dict[str, Images]
+) -> Findings:
+    results = {
+        method: compare(method, images, experts, options.workers) for method, images in methods.items()
+    }
+    comparisons = [item for items, _ in results.values() for item in items]
+    draws = {"repeats": options.repeats, "seed": options.seed}
+    gains = {
+        method: gain_over(results["input"][0], items, **draws)
+        for method, (items, _) in results.items()
+        if "input" in results and method != "input"
+    }
+    columns, missing, wins = _judge(options, methods, experts.get(options.reference, {}))
+    return Findings(
+        comparisons=comparisons,
+        rows=summarise(comparisons, **draws),
+        gains=gains,
+        ceiling=_agreement(options, data, draws),
+        wins=wins,
+        columns=columns,
+        missing=missing,
+        failures=[failure for _, failures in results.values() for failure in failures],
+    )
+
+
+def _methods(options: FivekOptions, data: Path, folder: Path) -> dict[str, Images]:
+    """Name -> pictures: the input itself, the methods found below --data, and those that were named."""
+    methods: dict[str, Images] = {}
+    if (data / "input").is_dir():
+        methods["input"] = list_scenes(data / "input")
+    for parent in (data / "outputs", data / "peer_outputs"):
+        for path in sorted(parent.iterdir()) if parent.is_dir() else []:
+            if path.is_dir():
+                methods[path.name] = list_scenes(path)
+    for named in options.outputs:
+        name, _, place = named.partition("=")
+        if not place:
+            raise InputError(f"--outputs takes NAME=FOLDER; it got {named!r}.")
+        methods[name] = list_scenes(Path(place))
+    if options.run is not None:
+        methods[f"policy {options.run.name}"] = _render(options.run, data / "input", folder / "policy")
+    if not methods:
+        raise InputError(f"{data} holds neither input nor outputs, and no --outputs were given.")
+    return methods
+
+
+def _render(run: Path, source: Path, out: Path) -> Images:
+    """Let agents/export.py render the input; the benchmark itself knows no agent."""
+    script = [sys.executable, str(ROOT / "agents" / "export.py"), "--run", str(run)]
+    done = subprocess.run([*script, "--input", str(source), "--out", str(out)], check=False)
+    if done.returncode:
+        raise InputError(
+            f"agents/export.py could not render {source} with {run} (exit code {done.returncode})."
+        )
+    return list_scenes(out)
+
+
+def _agreement(options: FivekOptions, data: Path, draws: dict[str, int]) -> list[dict[str, Any]]:
+    places = [options.experts] if options.experts else [data, data / "experts_thumbnails"]
+    for place in places:
+        experts = find_experts(place) if place.is_dir() else {}
+        if len(experts) > 1:
+            return experts_agreement(experts, **draws)
+    return []
+
+
+def _judge(
+    options: FivekOptions, methods: dict[str, Images], reference: Images
+) -> tuple[list[ScoreColumn], list[tuple[str, str]], list[dict[str, Any]]]:
+    """Each method's wins against the reference expert and against the input, under each scorer."""
+    scorers, missing = load_scorers(options)
+    everything = methods | {f"expert {options.reference}": reference}
+    keys = [(method, scene) for method, images in everything.items() for scene in images]
+    paths = [everything[method][scene] for method, scene in keys]
+    columns, wins = score_all(scorers, paths, options), []
+    for column in columns:
+        scores: dict[str, dict[str, float]] = {method: {} for method in everything}
+        for (method, scene), value in zip(keys, column.oriented.tolist(), strict=True):
+            scores[method][scene] = value
+        for method in methods:
+            for rival in (f"expert {options.reference}", "input"):
+                if rival in scores and rival != method:
+                    result = win_rate(scores[method], scores[rival])
+                    wins.append({"judge": column.name, "method": method, "against": rival, **result})
+    return columns, missing, wins
+
+
+def _report(input_class: str, found: Findings) -> str:
+    """The whole report as Markdown."""
+    parts = [
+        "## FiveK: fidelity to experts",
+        f"Input class: {input_class}. Means over scenes with 95 % bootstrap intervals.",
+        _fidelity_table(found.rows),
+    ]
+    if found.gains:
+        parts += ["Gain over the input, on the scenes of each method:", _gain_table(found.gains)]
+    if found.ceiling:
+        parts += ["Agreement of the experts with one another, the ceiling:", _fidelity_table(found.ceiling)]
+    else:
+        parts.append("Agreement of the experts: not measured, fewer than two experts are at hand.")
+    if found.wins:
+        parts += [
+            "Win rate under a judge (ties count for neither):",
+            _win_table(found.wins),
+            origins(found.columns, found.missing),
+        ]
+    if found.failures:
+        reasons = "\n".join(f"- {reason}" for _, reason in found.failures)
+        parts.append(f"Not compared: {len(found.failures)}.\n{reasons}")
+    parts += report_failures(found.columns)
+    return "\n\n".join(parts)
+
+
+def _fidelity_table(rows: list[dict[str, Any]]) -> str:
+    header = ["method", "against", "scenes", "PSNR dB", "SSIM", "CIEDE2000"]
+    return markdown(
+        header, [[row["method"], row["against"], str(row["scenes"]), *_cells(row["metrics"])] for row in rows]
+    )
+
+
+def _gain_table(gains: dict[str, dict[str, dict[str, Any]]]) -> str:
+    rows = [[method, str(gain["psnr"]["scenes"]), *_cells(gain)] for method, gain in gains.items()]
+    return markdown(["method", "scenes", "PSNR dB", "SSIM", "CIEDE2000"], rows)
+
+
+def _cells(metrics: dict[str, dict[str, Any]]) -> list[str]:
+    digits = {"psnr": 2, "ssim": 3, "ciede2000": 2}
+    return [with_interval(metrics[name]["mean"], metrics[name]["interval"], digits[name]) for name in digits]
+
+
+def _win_table(wins: list[dict[str, Any]]) -> str:
+    header = ["judge", "method", "against", "won", "of", "ties", "rate", "p", "pairs needed", "numbers are"]
+    rows = []
+    for row in [*wins, EXPERT_WINS]:
+        counts = [row["wins"], row["wins"] + row["losses"], row["ties"]]
+        rate = [percent(row["rate"], row["interval"]), number(row["p_value"])]
+        needed = "-" if row["pairs_needed"] is None else str(row["pairs_needed"])
+        names = [row["judge"], row["method"], row["against"]]
+        rows.append([*names, *map(str, counts), *rate, needed, row.get("kind", "measured")])
+    return markdown(header, rows)
+
+
+def _write(options: FivekOptions, folder: Path, text: str, found: Findings) -> None:
+    """Record, per-scene values, report and picture."""
+    write_text(folder / "report.md", text + "\n")
+    items: dict[str, list[Any]] = {
+        "method": [item.method for item in found.comparisons],
+        "scene": [item.scene for item in found.comparisons],
+        "expert": [item.expert for item in found.comparisons],
+        "resized": [item.resized for item in found.comparisons],
+    }
+    names = list(found.comparisons[0].values) if found.comparisons else []
+    items |= {name: [item.values[name] for item in found.comparisons] for name in names}
+    write_items(folder / "items.csv", items)
+    if found.rows:
+        labels = [f"{row['method']} vs {row['against']}" for row in [*found.rows, *found.ceiling]]
+        psnr = [row["metrics"]["psnr"] for row in [*found.rows, *found.ceiling]]
+        means = [float("nan") if value["mean"] is None else value["mean"] for value in psnr]
+        bars(folder / "psnr.png", labels, means, [value["interval"] for value in psnr], "PSNR in dB")
+    write_record(
+        folder,
+        "fivek",
+        ["benchmarks/fivek.py"],
+        {
+            "options": as_record(options),
+            "rows": found.rows,
+            "gain_over_input": found.gains,
+            "experts_agreement": found.ceiling,
+            "win_rates": found.wins,
+            "reported": [EXPERT_WINS],
+            "scorers": [column.describe() for column in found.columns],
+            "left_out": [{"scorer": name, "reason": reason} for name, reason in found.missing],
+            "resized": sum(item.resized for item in found.comparisons),
+            "not_compared": [reason for _, reason in found.failures],
+            "report": text,
+        },
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(None))

@@ -1,0 +1,94 @@
+"""Scorers: images in, one number each out, with a name, a digest, a direction and an origin."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import attiqa
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Something that rates an image without a reference.
+
+    Attributes:
+        name: what tables call it.
+        digest: identity of weights and protocol; the cache is keyed by it.
+        origin: where its numbers come from, one line for the table of scorers.
+        lower_is_better: True for NIQE, BRISQUE and their kind; statistics turn such values round.
+        value_range: the values that it can give, in words.
+        score: float32 ``(B, 3, H, W)`` display sRGB in [0, 1] -> ``(B,)``, in the scorer's own units.
+    """
+
+    name: str
+    digest: str
+    origin: str
+    lower_is_better: bool
+    value_range: str
+    score: Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class ScoreColumn:
+    """One scorer's values for a list of images, computed here or published by others.
+
+    Attributes:
+        values: float64 ``(N,)`` in the scorer's own units; NaN where there is none.
+        failures: (item, sentence) for each NaN whose reason is known.
+        kind: "measured" here, or "published" by others.
+    """
+
+    name: str
+    digest: str
+    origin: str
+    lower_is_better: bool
+    values: NDArray[np.float64]
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    kind: str = "measured"
+
+    @property
+    def oriented(self) -> NDArray[np.float64]:
+        """The values, turned round where lower is better: here higher is always better."""
+        return -self.values if self.lower_is_better else self.values
+
+    def describe(self) -> dict[str, object]:
+        """What a record keeps of the scorer."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "origin": self.origin,
+            "digest": self.digest,
+            "lower_is_better": self.lower_is_better,
+            "scored": int(np.isfinite(self.values).sum()),
+            "failures": [{"item": item, "reason": reason} for item, reason in self.failures],
+        }
+
+
+def model_scorer(name: str, device: str = "cpu", view: str = "whole") -> Scorer:
+    """A quality model of this repository (bundled name, local file or hub id) in one of `attiqa.views`."""
+    model = attiqa.load(name, device=device)
+    return Scorer(
+        name=Path(name).stem if Path(name).exists() else name,
+        digest=identity(model.digest, view),
+        origin=f"this repository's model {name}, view {view}, weights {model.digest[:12]}",
+        lower_is_better=False,
+        value_range="stated on its card",
+        score=lambda images: model.score(images, view),
+    )
+
+
+def one_line(error: Exception) -> str:
+    """Another library's exception, short enough for a sentence."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+
+
+def identity(*parts: str) -> str:
+    """One digest of weights and protocol together."""
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
