@@ -1,0 +1,1 @@
+"""Rated image sets as their owners distribute them; `load_dataset` reads one by name."""
