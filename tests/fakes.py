@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from attiqa.errors import InputError
@@ -87,3 +88,28 @@ def small_core(
     space = ParameterSpace(["exposure", "contrast"])
     reward = MeanGrey() if reward is None else reward
     return Core(RandomFrames(sizes, broken), space, Brightness(space), reward, short_side=72, **options)  # type: ignore[arg-type]
+
+
+class FakeTools:
+    """Three tools on linear light: gain, gamma, and an inversion that ignores its strength; counts calls."""
+
+    names = ("gain", "power", "invert")
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, int]] = []
+
+    def start(self, batch: RawBatch) -> torch.Tensor:
+        return batch.image
+
+    def apply(self, working: torch.Tensor, tools: np.ndarray, strengths: torch.Tensor) -> torch.Tensor:
+        result = working.clone()
+        for number in np.unique(tools):
+            chosen = torch.as_tensor(np.flatnonzero(tools == number))
+            power = torch.exp2(strengths[chosen]).view(-1, 1, 1, 1)
+            image = working[chosen]
+            self.calls.append((self.names[number], len(chosen)))
+            result[chosen] = (image * power, image**power, 1.0 - image)[number]
+        return result
+
+    def show(self, working: torch.Tensor) -> torch.Tensor:
+        return working.clamp(0.0, 1.0).sqrt()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import warnings
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -13,6 +14,8 @@ import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
+from PIL import Image
+from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import isp_env  # noqa: F401  (registers the environments)
@@ -366,22 +369,32 @@ def test_tensors_stay_tensors_and_agree_with_numpy() -> None:
     np.testing.assert_array_equal(result.final_observation["setting"], actions)
 
 
-@pytest.mark.slow
-def test_ppo_finds_the_known_best_exposure() -> None:
-    from stable_baselines3 import PPO
-
+def test_reinforce_finds_the_known_best_exposure() -> None:
+    frame, exposure = np.array([0]), torch.tensor([[1.0, 0.0]])
     plain = small_core(sizes=[(72, 72)])
-    target = plain.render_of(np.array([0]), torch.tensor([[1.0, 0.0]]))[0].mean().item()
-    core = small_core(MeanGrey(target), sizes=[(72, 72)], encoder=False)
-    env = gym.wrappers.FilterObservation(gym.make("isp_env/Tune-v0", core=core), ["histogram", "clipping"])
-    model = PPO("MultiInputPolicy", env, n_steps=256, batch_size=64, learning_rate=3e-3, gamma=0.0, seed=0)
-    model.learn(4096)
-    observation, _ = env.reset(seed=0)
-    action, _ = model.predict(observation, deterministic=True)
-    _, reward, *_ = env.step(action)
-    best = core.potential_of(np.array([0]), torch.tensor([[1.0, 0.0]])) - core.neutral["potential"]
-    assert reward > 0.8 * best.item()
-    assert abs(2.0 * action[0] - 1.0) < 0.35
+    core = small_core(MeanGrey(plain.render_of(frame, exposure)[0].mean().item()), sizes=[(72, 72)])
+    envs = make_vec("Tune", 32, core=core)
+    mean = torch.zeros(2, requires_grad=True)
+    optimizer = torch.optim.Adam([mean], lr=0.05)
+    envs.reset_tensors(seed=0)
+    for _ in range(80):
+        policy = torch.distributions.Normal(mean, 0.2)
+        actions = policy.sample((32,))
+        reward = envs.step_tensors(actions).reward
+        advantage = (reward - reward.mean()) / reward.std()
+        loss = -(policy.log_prob(actions).sum(dim=1) * advantage).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    # exposure runs from -2 to 2 EV, so the best action is 0.5
+    assert abs(mean[0].item() - 0.5) < 0.1
+
+
+def test_sb3_builds_and_runs_a_policy_on_the_observation() -> None:
+    model = PPO("MultiInputPolicy", make("Refine"), n_steps=8, batch_size=8, n_epochs=1, device="cpu")
+    model.learn(8)
+    action, _ = model.predict(make("Refine").reset(seed=0)[0])
+    assert action.shape == (2,)
 
 
 def test_the_documented_action_table_is_the_parameter_table() -> None:
@@ -402,3 +415,26 @@ def test_the_documented_observation_table_is_the_observation_space(task: str) ->
     text = type(env).__doc__ or ""
     table = text[text.index("## Observation space") : text.index("## Rewards")]
     assert set(re.findall(r"^\s*\| (\w+) +\| Box", table, re.M)) == set(env.observation_space.spaces)
+
+
+def test_without_a_source_the_embedded_scenes_are_rendered_by_the_real_pipeline() -> None:
+    envs = gym.make_vec("isp_env/Tune-v0", num_envs=3, reward=MeanGrey(), short_side=64)
+    assert isinstance(envs, IspVectorEnv)
+    envs.reset(seed=0)
+    assert envs.single_action_space.shape == (len(TUNE_PARAMETERS),)
+    assert np.abs(envs.step(np.zeros((3, len(TUNE_PARAMETERS)), np.float32))[1]).max() < 1e-6
+    for actions in actions_for(envs, 3):
+        observation, rewards, *_ = envs.step(actions)
+        assert observation in envs.observation_space
+        assert np.isfinite(rewards).all()
+
+
+def test_a_source_may_be_a_folder_of_raws_or_photographs(tmp_path: Path) -> None:
+    for name, size in (("a", (80, 64)), ("b", (64, 80))):
+        pixels = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    env = gym.make("isp_env/Refine-v0", source=tmp_path, reward=MeanGrey(), short_side=64)
+    _, info = env.reset(seed=0, options={"frame": 1})
+    assert info["name"] == "b"
+    with pytest.raises(InputError, match="does not exist"):
+        gym.make("isp_env/Tune-v0", source=tmp_path / "nowhere", reward=MeanGrey())

@@ -10,9 +10,12 @@ import torch
 
 from attiqa.errors import InputError
 from attiqa.rewards.registry import build_reward
+from isp_env.embedded import write_embedded_scenes
 from isp_env.envs.core import AnyReward, Core
 from isp_env.frame import FrameSource
 from isp_env.parameters import TUNE_PARAMETERS, ParameterSpace
+from isp_env.pipeline import Pipeline
+from isp_env.sources import MemoryFrames, RawFolder, load_frames
 
 Source = FrameSource | str | Path | Sequence[str | Path] | None
 RewardLike = AnyReward | str | None
@@ -48,12 +51,9 @@ def build_core(
         if source is not None or reward is not None or parameters is not None:
             raise InputError("give a core, or what to build one from (source, reward, parameters), not both.")
         return core
-    # imported here, so that a core over a user's own source and renderer needs neither
-    from isp_env.pipeline import Pipeline
-
     space = ParameterSpace(TUNE_PARAMETERS if parameters is None else parameters)
     return Core(
-        _source(source),
+        _source(source, short_side),
         space,
         Pipeline(space),
         _reward(reward, device),
@@ -64,19 +64,14 @@ def build_core(
     )
 
 
-def _source(source: Source) -> FrameSource:
-    if hasattr(source, "frame"):
-        return source  # type: ignore[return-value]
-    from isp_env.sources import RawFolder
-
+def _source(source: Source, short_side: int) -> FrameSource:
     if source is None:
-        from isp_env.embedded import write_embedded_scenes
-
         with tempfile.TemporaryDirectory(prefix="isp_env-") as folder:
             training, _ = write_embedded_scenes(Path(folder), seed=0)
-            return RawFolder(training)
-    inputs = [source] if isinstance(source, str | Path) else list(source)
-    return RawFolder([Path(item) for item in inputs])
+            return MemoryFrames(load_frames(RawFolder(training), short_side))
+    if isinstance(source, str | Path):
+        return RawFolder([source])
+    return RawFolder(source) if isinstance(source, Sequence) else source
 
 
 def _reward(reward: RewardLike, device: torch.device | str) -> AnyReward:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from attiqa.errors import InputError
 from isp_env.frame import FrameSource, RawBatch, RawFrame
+from isp_env.sources import group_by_shape, in_threads
 
 Tensors = dict[str, torch.Tensor]
 
@@ -22,16 +20,27 @@ class Group:
     """Members of a batch whose frames share one shape.
 
     Attributes:
-        raw: their frames, ``(b, 3, H, W)`` camera linear.
-        bucket: which bucket of the table they come from.
-        rows: int64 ``(b,)``, their rows in that bucket.
+        shelf: all frames of that shape.
+        bucket: the shelf's number in the table.
+        rows: int64 ``(b,)``, their rows on the shelf.
         members: int64 ``(b,)``, their positions in the batch.
     """
 
-    raw: RawBatch
+    shelf: RawBatch
     bucket: int
     rows: torch.Tensor
     members: torch.Tensor
+
+    @property
+    def raw(self) -> RawBatch:
+        """Their frames, ``(b, 3, H, W)`` camera linear; a copy each time."""
+        return self.shelf.select(self.rows)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Their ``(H, W)``."""
+        height, width = self.shelf.image.shape[-2:]
+        return height, width
 
 
 class FrameTable:
@@ -54,12 +63,9 @@ class FrameTable:
         self.names = [frame.name for frame in frames]
         self.source_indices = np.arange(len(frames))
         self.failures: list[tuple[str, str]] = []
-        members: dict[tuple[int, ...], list[int]] = {}
-        for number, frame in enumerate(frames):
-            members.setdefault(tuple(frame.image.shape), []).append(number)
         self.buckets: list[RawBatch] = []
         self.bucket_of, self.row_of = np.zeros((2, len(frames)), dtype=np.int64)
-        for bucket, numbers in enumerate(members.values()):
+        for bucket, numbers in enumerate(group_by_shape(frames).values()):
             self.buckets.append(RawBatch.stack([frames[number] for number in numbers]).to(device))
             self.bucket_of[numbers] = bucket
             self.row_of[numbers] = np.arange(len(numbers))
@@ -74,7 +80,6 @@ class FrameTable:
             InputError: the source holds no frame that can be decoded.
         """
         names = list(source.names)
-        failures: list[tuple[str, str]] = []
 
         def decode(index: int) -> RawFrame | str:
             try:
@@ -82,16 +87,7 @@ class FrameTable:
             except InputError as error:
                 return str(error)
 
-        with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
-            decoded = list(
-                tqdm(
-                    pool.map(decode, range(len(names))),
-                    total=len(names),
-                    desc="decoding",
-                    delay=2,
-                    disable=None,
-                )
-            )
+        decoded = in_threads(decode, range(len(names)), None, "decoding raws")
         good = {index: frame for index, frame in enumerate(decoded) if isinstance(frame, RawFrame)}
         failures = [
             (name, frame) for name, frame in zip(names, decoded, strict=True) if isinstance(frame, str)
@@ -124,14 +120,8 @@ class FrameTable:
             for start in range(0, len(positions), self.max_batch):
                 members = positions[start : start + self.max_batch]
                 rows = torch.as_tensor(self.row_of[frames[members]], device=self.device)
-                groups.append(
-                    Group(
-                        raw=self.buckets[bucket].select(rows),
-                        bucket=int(bucket),
-                        rows=rows,
-                        members=torch.as_tensor(members, device=self.device),
-                    )
-                )
+                places = torch.as_tensor(members, device=self.device)
+                groups.append(Group(self.buckets[bucket], int(bucket), rows, places))
         return groups
 
     def batched(self, frames: np.ndarray, run: Callable[[Group], Tensors]) -> Tensors:
