@@ -1,0 +1,181 @@
+"""Agreement of scorers with human ratings: overall, by generator, by style, with intervals and counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attiqa.datasets.tables import read_csv
+from attiqa.errors import InputError
+from attiqa.metrics import bootstrap_interval, fit_logistic, krcc, logistic, plcc, rmse, srocc
+from benchmarks.scorers import ScoreColumn, identity
+from benchmarks.tables import markdown, with_interval
+
+Vector = NDArray[np.float64]
+
+# our order of columns; the last two are taken after the 4-parameter logistic
+METRICS = ("srocc", "plcc", "krcc", "plcc_logistic", "rmse")
+_TITLES = {
+    "srocc": "SROCC",
+    "plcc": "PLCC",
+    "krcc": "KRCC",
+    "plcc_logistic": "PLCC logistic",
+    "rmse": "RMSE logistic",
+}
+
+# which of the metrics that authors publish beside their data fall with quality
+_FALLING = frozenset({"niqe", "ilniqe", "brisque", "piqe", "pi"})
+
+
+def agreement(
+    scores: Vector,
+    ratings: Vector,
+    clusters: Sequence[str] | NDArray[np.str_],
+    *,
+    intervals: Sequence[str] = METRICS,
+    repeats: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """All metrics of one scorer on one set of images.
+
+    Args:
+        scores: ``(N,)``, higher is better; NaN where there is none.
+        ratings: ``(N,)`` human ratings; NaN where there is none.
+        clusters: ``(N,)`` prompts; the bootstrap draws whole prompts.
+        intervals: metrics that get an interval. The logistic is fitted once and held through the draws.
+        repeats: bootstrap draws.
+        seed: of the bootstrap.
+
+    Returns:
+        ``items`` used, ``dropped`` for want of a score or rating, ``metrics`` as name -> value and interval,
+        and ``note``: a sentence where something is not defined.
+    """
+    here = np.isfinite(scores) & np.isfinite(ratings)
+    x, y, labels = scores[here], ratings[here], np.asarray(clusters)[here]
+    result: dict[str, Any] = {"items": int(here.sum()), "dropped": int((~here).sum()), "note": None}
+    empty = {"value": None, "interval": None}
+    result["metrics"] = {name: dict(empty) for name in METRICS}
+    try:
+        srocc(x, y)  # says in a sentence what is wrong where no correlation is defined
+        mapped = logistic(x, fit_logistic(x, y)) if len(x) > 4 else None
+    except InputError as error:
+        return result | {"note": str(error)}
+    one_cluster = len(set(labels)) == 1
+    if one_cluster:
+        result["note"] = "one prompt only: intervals are over images"
+    for name in METRICS:
+        statistic, values = _statistic(name), mapped if name in ("plcc_logistic", "rmse") else x
+        if values is None:
+            continue
+        try:
+            cell = {"value": statistic(values, y), "interval": None}
+            if name in intervals:
+                groups = None if one_cluster else labels
+                draws = {"repeats": repeats, "seed": seed}
+                cell["interval"] = bootstrap_interval(statistic, values, y, clusters=groups, **draws)
+        except InputError as error:
+            result["note"] = str(error)
+        result["metrics"][name] = cell
+    return result
+
+
+def by_group(
+    column: ScoreColumn,
+    ratings: Vector,
+    clusters: Sequence[str] | NDArray[np.str_],
+    groups: Sequence[str] | NDArray[np.str_],
+    *,
+    repeats: int,
+    seed: int,
+) -> dict[str, dict[str, Any]]:
+    """`agreement` inside each group, such as one generator's images; SROCC alone has an interval."""
+    labels, prompts = np.asarray(groups), np.asarray(clusters)
+    return {
+        str(name): agreement(
+            column.oriented[labels == name],
+            ratings[labels == name],
+            prompts[labels == name],
+            intervals=("srocc",),
+            repeats=repeats,
+            seed=seed,
+        )
+        for name in np.unique(labels)
+    }
+
+
+def published_scores(path: Path, names: Sequence[str], key: str = "image_key") -> list[ScoreColumn]:
+    """Scores that others published for these images: a CSV with one row an image and one column a metric.
+
+    Args:
+        path: the table.
+        names: ``(N,)`` images in the order wanted; their suffix and folders may differ from the table's.
+        key: the column that names the image.
+
+    Returns:
+        one column a metric; NaN, counted in `failures`, for images that the table does not have.
+    """
+    table = read_csv(path, [key])
+    row_of = {_stem(name): row for row, name in enumerate(table[key])}
+    columns = []
+    for metric in (column for column in table if column != key):
+        values = np.full(len(names), np.nan)
+        failures = []
+        for index, name in enumerate(names):
+            try:
+                values[index] = float(table[metric][row_of[_stem(name)]])
+            except (KeyError, ValueError):
+                failures.append((name, f"{path.name} has no {metric} of {name}."))
+        columns.append(
+            ScoreColumn(
+                name=f"{metric} (published)",
+                digest=identity(path.name, metric, *map(repr, values.tolist())),
+                origin=f"the authors' own {path.name}",
+                lower_is_better=metric.lower() in _FALLING,
+                values=values,
+                failures=failures,
+                kind="published",
+            )
+        )
+    return columns
+
+
+def published_beside(folder: Path, names: Sequence[str]) -> list[ScoreColumn]:
+    """The scores in ``published_peer_scores.csv`` of a dataset's folder, where its authors gave some."""
+    path = folder / "published_peer_scores.csv"
+    return published_scores(path, names) if path.is_file() else []
+
+
+def metric_header() -> list[str]:
+    """Titles of the cells that `metric_cells` gives."""
+    return ["images", *(_TITLES[name] for name in METRICS)]
+
+
+def metric_cells(result: Mapping[str, Any]) -> list[str]:
+    """Count and metrics of one `agreement`, for a table."""
+    cells = [with_interval(cell["value"], cell["interval"]) for cell in map(result["metrics"].get, METRICS)]
+    return [str(result["items"]), *cells]
+
+
+def group_table(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """SROCC of every scorer (rows) in every group (columns, with the number of images)."""
+    first = next(iter(results.values()))
+    header = ["scorer", *(f"{name} ({first[name]['items']})" for name in first)]
+    rows = []
+    for scorer, groups in results.items():
+        cells = [result["metrics"]["srocc"] for result in groups.values()]
+        rows.append([scorer, *(with_interval(cell["value"], cell["interval"], 2) for cell in cells)])
+    return markdown(header, rows)
+
+
+def _statistic(name: str) -> Any:
+    return {"srocc": srocc, "plcc": plcc, "krcc": krcc, "plcc_logistic": plcc, "rmse": rmse}[name]
+
+
+def _stem(name: str) -> str:
+    """``craiyon/p01.webp`` -> ``craiyon/p01``, without tearing ``sd1.5_000``."""
+    head, dot, suffix = name.rpartition(".")
+    return head if dot and suffix.lower() in {"webp", "png", "jpg", "jpeg", "bmp", "tif", "tiff"} else name

@@ -1,0 +1,231 @@
+"""Generated images against ratings: SciPy as referee, groups, protocols, published columns, bad input."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.stats import kendalltau, pearsonr, spearmanr
+
+from attiqa.errors import InputError
+from benchmarks import common, in_domain
+from benchmarks.agiqa import main
+from benchmarks.agreement import agreement, by_group, published_beside, published_scores
+from benchmarks.scorers import ScoreColumn, Scorer
+
+PROMPTS = 10
+GENERATORS = ("sd1.5_normal", "DALLE2_normal", "glide_normal")
+
+
+@pytest.fixture
+def agiqa(tmp_path: Path) -> Path:
+    """AGIQA-3k's own layout, small: brightness is the quality, up to noise; alignment is unrelated."""
+    root = tmp_path / "agiqa"
+    (root / "images").mkdir(parents=True)
+    random = np.random.default_rng(3)
+    rows = []
+    for prompt in range(PROMPTS):
+        for generator in GENERATORS:
+            name = f"{generator}_{prompt:03d}.jpg"
+            level = int(random.integers(20, 230))
+            Image.new("RGB", (16, 12), (level,) * 3).save(root / "images" / name)
+            quality = 5 * level / 255 + float(random.normal(0, 0.1))
+            style = "anime style" if prompt % 2 else ""
+            rows.append(
+                [
+                    name,
+                    f"prompt {prompt}",
+                    "",
+                    "",
+                    style,
+                    np.clip(quality, 0, 5),
+                    0.1,
+                    random.uniform(0, 5),
+                    0.1,
+                ]
+            )
+    with open(root / "data.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        header = [
+            "name",
+            "prompt",
+            "adj1",
+            "adj2",
+            "style",
+            "mos_quality",
+            "std_quality",
+            "mos_align",
+            "std_align",
+        ]
+        writer.writerows([header, *rows])
+    return root
+
+
+class Brightness:
+    """Stands for a quality model: its score is brightness, its features are powers of it."""
+
+    digest = "b" * 64
+
+    def score(self, images: torch.Tensor, view: str) -> torch.Tensor:
+        return images.mean((1, 2, 3))
+
+    def features(self, images: torch.Tensor, view: str) -> torch.Tensor:
+        level = images.mean((1, 2, 3))
+        return torch.stack([level, level**2, level**3], dim=1)
+
+
+def run(root: Path, out: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> dict[str, object]:
+    scorer = Scorer("bright", "b" * 64, "a test", False, "", lambda images: images.mean((1, 2, 3)))
+    constant = Scorer("constant", "c" * 64, "a test", False, "", lambda images: torch.ones(len(images)))
+    monkeypatch.setattr(common, "model_scorer", lambda name, device, view: scorer)
+    monkeypatch.setattr(common, "load_peer", lambda name, weights, device: constant)
+    monkeypatch.setattr(in_domain.attiqa, "load", lambda name, device: Brightness())
+    arguments = ["--data", str(root), "--repeats", "40", "--cache", str(out / "cache"), "--out", str(out)]
+    assert main([*arguments, "--peers", "constant", *more]) == 0
+    return json.loads((out / "record.json").read_text())
+
+
+def test_every_statistic_is_scipys(agiqa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    record = run(agiqa, out, monkeypatch)
+    items = list(csv.DictReader((out / "items.csv").open()))
+    scores, quality = (np.array([float(row[key]) for row in items]) for key in ("bright", "quality"))
+    metrics = record["zero_shot"]["quality"]["all"]["bright"]["metrics"]  # type: ignore[index]
+    assert metrics["srocc"]["value"] == pytest.approx(spearmanr(scores, quality)[0])
+    assert metrics["plcc"]["value"] == pytest.approx(pearsonr(scores, quality)[0])
+    assert metrics["krcc"]["value"] == pytest.approx(kendalltau(scores, quality)[0])
+    assert metrics["plcc_logistic"]["value"] >= metrics["plcc"]["value"] - 1e-3
+    low, high = metrics["srocc"]["interval"]
+    assert low <= metrics["srocc"]["value"] <= high
+    glide = [index for index, row in enumerate(items) if row["generator"].startswith("glide")]
+    group = record["zero_shot"]["quality"]["generator"]["bright"]["glide_normal"]  # type: ignore[index]
+    assert group["metrics"]["srocc"]["value"] == pytest.approx(spearmanr(scores[glide], quality[glide])[0])
+
+
+def test_the_report_marks_alignment_constant_scores_and_reported_rows(
+    agiqa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(agiqa, tmp_path / "out", monkeypatch)
+    text = capsys.readouterr().out
+    assert "### Against alignment (a quality model is not made for it)" in text
+    assert "constant: SROCC is undefined" in text
+    assert any("reported" in line and "0.854" in line and "0.911" in line for line in text.splitlines())
+    assert (tmp_path / "out" / "scatter.png").stat().st_size > 1000
+
+
+def test_in_domain_fits_on_other_prompts_than_it_tests(
+    agiqa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    record = run(agiqa, out, monkeypatch, "--protocols", "zero-shot", "in-domain", "--splits", "4")
+    (row,) = record["in_domain"]  # type: ignore[misc]
+    assert row["protocol"] == "in-domain, linear probe, 4 splits"  # type: ignore[index]
+    values = [split["metrics"]["srocc"]["value"] for split in row["splits"]]  # type: ignore[index]
+    assert row["metrics"]["srocc"]["value"] == pytest.approx(np.median(values))  # type: ignore[index]
+    assert min(values) > 0.7
+    splits = json.loads((out / "splits.json").read_text())
+    assert splits["sha256"] == row["splits_sha256"]  # type: ignore[index]
+    prompt_of = {row["name"]: row["prompt"] for row in csv.DictReader((agiqa / "data.csv").open())}
+    for split in splits["splits"]:
+        sides = [{prompt_of[name] for name in split[side]} for side in ("train", "test")]
+        assert sides[0].isdisjoint(sides[1])
+
+
+def test_an_image_that_is_listed_but_absent_is_counted(
+    agiqa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (agiqa / "images" / "glide_normal_004.jpg").unlink()
+    (agiqa / "images" / "glide_normal_005.jpg").write_bytes(b"\xff\xd8 torn")
+    record = run(agiqa, tmp_path / "out", monkeypatch)
+    assert record["not_on_disk"] == ["glide_normal_004.jpg"]
+    result = record["zero_shot"]["quality"]["all"]["bright"]  # type: ignore[index]
+    assert (result["items"], result["dropped"]) == (28, 1)
+    text = capsys.readouterr().out
+    assert "1 listed images are not on disk" in text
+    assert "glide_normal_005.jpg" in text
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            lambda lines: [line.replace("mos_quality", "mos") for line in lines],
+            "lacks the column mos_quality",
+        ),
+        (lambda lines: [*lines, lines[-1]], "more than once"),
+        (
+            lambda lines: [*lines[:-1], ",".join([*lines[-1].split(",")[:5], "nan", "0", "1", "0"])],
+            "no finite number",
+        ),
+    ],
+)
+def test_a_bad_table_is_one_sentence_and_exit_code_2(
+    change: object, message: str, agiqa: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = (agiqa / "data.csv").read_text().splitlines()
+    (agiqa / "data.csv").write_text("\n".join(change(lines)) + "\n")  # type: ignore[operator]
+    assert main(["--data", str(agiqa), "--model", "none", "--peers", "niqe"]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_without_data_five_lines_say_where_it_comes_from(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 5
+    assert "github.com/lcysyzxdxc/AGIQA-3k-Database" in error[1]
+
+
+def test_one_prompt_only_is_said_and_intervals_are_over_images() -> None:
+    random = np.random.default_rng(0)
+    x = random.normal(size=30)
+    result = agreement(x, x + 0.1 * random.normal(size=30), ["p"] * 30, repeats=50)
+    assert result["note"] == "one prompt only: intervals are over images"
+    assert result["metrics"]["srocc"]["interval"] is not None
+
+
+def test_a_group_of_two_images_does_not_stop_the_others() -> None:
+    column = ScoreColumn("x", "", "", True, np.array([1.0, 1.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
+    ratings = np.array([1.0, 2.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0])
+    groups = np.array(["flat"] * 2 + ["good"] * 6)
+    results = by_group(column, ratings, np.arange(8).astype(str), groups, repeats=20, seed=0)
+    assert results["good"]["metrics"]["srocc"]["value"] == pytest.approx(1.0)  # lower is better: turned round
+    assert results["flat"]["metrics"]["srocc"]["value"] is None
+    assert "undefined" in results["flat"]["note"]
+
+
+def test_published_scores_are_joined_by_name_with_their_direction(tmp_path: Path) -> None:
+    path = tmp_path / "published_peer_scores.csv"
+    path.write_text("image_key,NIQE,MUSIQ\na/p1,3.5,60\na/p2,4.5,\n")
+    niqe, musiq = published_beside(tmp_path, ["a/p2.webp", "a/p1.webp", "a/p3.webp"])
+    assert niqe.lower_is_better
+    assert not musiq.lower_is_better
+    assert niqe.kind == "published"
+    np.testing.assert_array_equal(niqe.values, [4.5, 3.5, np.nan])
+    assert [item for item, _ in musiq.failures] == ["a/p2.webp", "a/p3.webp"]
+
+
+def test_a_published_table_without_its_key_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    path.write_text("file,NIQE\na,1\n")
+    with pytest.raises(InputError, match="lacks the column image_key"):
+        published_scores(path, ["a"])
+
+
+@pytest.mark.data
+def test_published_columns_of_avt_ai_give_the_known_correlations(data_root: Path) -> None:
+    folder = data_root / "human" / "avt_ai"
+    rows = list(csv.DictReader((folder / "ratings.csv").open()))
+    quality = np.array([float(row["quality"]) for row in rows])
+    prompts = [row["prompt"] for row in rows]
+    found = {
+        column.name.split()[0]: agreement(column.oriented, quality, prompts, intervals=())
+        for column in published_beside(folder, [f"{row['image_key']}.webp" for row in rows])
+    }
+    # computed with SciPy on the same files when they were collected
+    expected = {"BRISQUE": 0.56, "MANIQA": 0.47, "NIQE": 0.45, "ILNIQE": 0.33, "DBCNN": 0.31, "MUSIQ": 0.29}
+    assert {k: round(v["metrics"]["srocc"]["value"], 2) for k, v in found.items()} == expected
