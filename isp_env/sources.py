@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -15,6 +16,7 @@ from tqdm import tqdm
 
 from attiqa.errors import InputError
 from attiqa.images import IMAGE_SUFFIXES, list_images, read_image
+from isp_env.cache import PreviewCache
 from isp_env.color import linear_to_srgb, srgb_to_linear
 from isp_env.frame import FrameSource, RawFrame
 from isp_env.raw import (
@@ -29,6 +31,8 @@ from isp_env.raw import (
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_DECODE_VERSION = 1  # part of the cache's key: to be raised with every change of what `read_frame` returns
+
 
 class RawFolder:
     """Camera raws, and ordinary photographs, from files and folders.
@@ -39,6 +43,8 @@ class RawFolder:
     Args:
         inputs: files and folders; folders are searched through, for the suffixes of raws and photographs.
         workers: decoding threads; LibRaw works outside the interpreter lock. None: one a core.
+        cache: where decoded previews are kept; None keeps none. With one, a file that has once been found
+            readable is not checked again until it changes.
 
     Attributes:
         paths: the readable files, in order.
@@ -48,10 +54,13 @@ class RawFolder:
         InputError: a path does not exist, nothing was found, or nothing that was found can be read.
     """
 
-    def __init__(self, inputs: Sequence[str | Path], workers: int | None = None) -> None:
+    def __init__(
+        self, inputs: Sequence[str | Path], workers: int | None = None, cache: PreviewCache | None = None
+    ) -> None:
+        self._cache = cache
         named = list_images([Path(path) for path in inputs], RAW_SUFFIXES | IMAGE_SUFFIXES)
         found = list(dict.fromkeys(path.absolute() for path in named))
-        sentences = in_threads(_complaint, found, workers, "checking raws")
+        sentences = in_threads(self._complaint, found, workers, "checking raws")
         self.paths = [path for path, sentence in zip(found, sentences, strict=True) if sentence is None]
         self.failures = [
             (path, sentence) for path, sentence in zip(found, sentences, strict=True) if sentence is not None
@@ -67,8 +76,8 @@ class RawFolder:
 
     def frame(self, index: int, short_side: int) -> RawFrame:
         """Frame `index`; see `FrameSource`."""
-        frame = read_frame(self.paths[index], short_side)
-        return dataclasses.replace(frame, name=self._names[index])
+        path = self.paths[index]
+        return dataclasses.replace(self._cached_frame(path, short_side), name=self._names[index])
 
     def libraw_auto(self, index: int, short_side: int) -> Tensor:
         """LibRaw's automatic render; a photograph is its own."""
@@ -76,6 +85,37 @@ class RawFolder:
         if is_photograph(path):
             return linear_to_srgb(read_photograph_as_frame(path, short_side).image)
         return read_libraw_auto(path, short_side)
+
+    def _complaint(self, path: Path) -> str | None:
+        """The sentence that says why a file cannot be read; None where it can."""
+        try:
+            if self._cache:
+                self._cache.digest(path, _check)
+            else:
+                _check(path)
+        except (InputError, OSError) as error:
+            return str(error)
+        return None
+
+    def _cached_frame(self, path: Path, short_side: int) -> RawFrame:
+        if self._cache is None:
+            return read_frame(path, short_side)
+        key = self._cache.key(self._cache.digest(path, _check), short_side=short_side, decode=_DECODE_VERSION)
+        if entry := self._cache.load(key):
+            tensors, strings = entry
+            return RawFrame(
+                image=tensors["image"],
+                white_balance=tensors["white_balance"],
+                color_matrix=tensors["color_matrix"],
+                name=strings["name"],
+                digest=strings["digest"],
+                notes=tuple(json.loads(strings["notes"])),
+            )
+        frame = read_frame(path, short_side)
+        tensors = {name: getattr(frame, name) for name in ("image", "white_balance", "color_matrix")}
+        strings = {"name": frame.name, "digest": frame.digest, "notes": json.dumps(frame.notes)}
+        self._cache.store(key, tensors, strings)
+        return frame
 
 
 def read_frame(path: Path, short_side: int | None = None) -> RawFrame:
@@ -137,21 +177,17 @@ def in_threads(
         return list(tqdm(pool.map(work, items), description, len(items), delay=2.0, leave=False))
 
 
+def _check(path: Path) -> None:
+    """Raise `InputError` where the file cannot be decoded."""
+    if is_photograph(path):
+        read_image(path)
+    else:
+        check_raw(path)
+
+
 def is_photograph(path: Path) -> bool:
     """Whether the suffix is one of an ordinary photograph's."""
     return path.suffix.lower() in IMAGE_SUFFIXES
-
-
-def _complaint(path: Path) -> str | None:
-    """The sentence that says why a file cannot be read; None where it can."""
-    try:
-        if is_photograph(path):
-            read_image(path)
-        else:
-            check_raw(path)
-    except (InputError, OSError) as error:
-        return str(error)
-    return None
 
 
 def _unique_names(paths: Sequence[Path]) -> list[str]:
