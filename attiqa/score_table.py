@@ -9,7 +9,13 @@ from pathlib import Path
 
 from attiqa.errors import InputError
 from attiqa.files import write_text
+from attiqa.model import QualityModel
 from attiqa.scoring import ScoredImage
+
+
+def score_protocol(model: QualityModel, crops: str) -> str:
+    """What decides a score besides the image: the model's name and digest, and what it sees."""
+    return f"model {model.card.get('name', 'unnamed')}, digest {model.digest}, crops {crops}"
 
 
 class ScoreTable:
@@ -17,6 +23,7 @@ class ScoreTable:
 
     Rows are appended as they come and flushed, so that a killed run keeps what it did. Opening an existing
     table of the same protocol resumes it: whole rows without an error stay, the others are done again.
+    `done` holds the score of each path that has one.
     """
 
     def __init__(self, path: Path, protocol: str, attributes: Sequence[str]) -> None:
@@ -29,7 +36,7 @@ class ScoreTable:
         self.columns = ["path", "score", *attributes, "error"]
         self._head = f"# attiqa score: {protocol}\n" + _line(self.columns)
         kept = self._read() if path.exists() and path.stat().st_size else []
-        self.done = {row[0] for row in kept}
+        self.done = {row[0]: float(row[1]) for row in kept}
         write_text(path, self._head + "".join(map(_line, kept)))
         self._file = open(path, "a", encoding="utf-8", newline="")  # noqa: SIM115  (closed in __exit__)
 
@@ -41,7 +48,11 @@ class ScoreTable:
 
     def add(self, results: Iterable[ScoredImage]) -> None:
         """Append rows, at once."""
-        self._file.write("".join(_line(as_row(result, len(self.columns) - 3)) for result in results))
+        for result in results:
+            row = as_row(result, len(self.columns) - 3)
+            self._file.write(_line(row))
+            if not result.error:
+                self.done[row[0]] = float(row[1])  # as a resumed run reads it
         self._file.flush()
 
     def _read(self) -> list[list[str]]:
@@ -62,10 +73,10 @@ class ScoreTable:
 
 
 def as_row(result: ScoredImage, attributes: int) -> list[str]:
-    """One row of text: path, score, attributes, error; numbers with six digits, empty where there is none."""
+    """One row of text: path, score, attributes, error; nine digits give a float32 back exactly."""
     if result.error:
         return [str(result.path), *[""] * (attributes + 1), result.error]
-    return [str(result.path), *(f"{value:.6f}" for value in (result.score, *result.attributes)), ""]
+    return [str(result.path), *(f"{value:.9g}" for value in (result.score, *result.attributes)), ""]
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -7,6 +7,8 @@ import sys
 
 # name -> (module with ``main(argv) -> exit code``, one line for --help); imported only when asked for
 SUBCOMMANDS: dict[str, tuple[str, str]] = {
+    "data": ("attiqa.cli.data", "known datasets, whether one is whole, its splits as a file"),
+    "evaluate": ("attiqa.cli.evaluate", "models against human ratings, with intervals and splits"),
     "score": ("attiqa.cli.score", "quality and five attributes of image files"),
     "label": ("attiqa.cli.label", "label images by attribute with CLIP antonym prompts"),
 }

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
+from attiqa.devices import pick_device
 from attiqa.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, command
 from attiqa.model import DEFAULT_MODEL, QualityModel, load
 from attiqa.options import option, parse
-from attiqa.score_table import ScoreTable, as_row
+from attiqa.score_table import ScoreTable, as_row, score_protocol
 from attiqa.scoring import ScoredImage, expand_inputs, score_files
 from attiqa.views import VIEWS
 
@@ -51,14 +51,10 @@ def main(argv: list[str] | None = None) -> int:
         description="Quality and five attributes of images; higher is better, for noisiness: cleaner.",
     )
     paths = expand_inputs(options.paths)
-    device = options.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = load(options.model, device=device)
+    model = load(options.model, device=pick_device(options.device))
     if options.csv is None:
         return _report(*_print_table(model, _results(model, paths, options), paths))
-    protocol = f"model {model.card.get('name', options.model)}, digest {model.digest}, crops {options.crops}"
-    with ScoreTable(options.csv, protocol, model.attribute_names) as table:
+    with ScoreTable(options.csv, score_protocol(model, options.crops), model.attribute_names) as table:
         remaining = [path for path in paths if str(path) not in table.done]
         if len(remaining) < len(paths):
             print(

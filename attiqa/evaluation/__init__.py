@@ -1,0 +1,1 @@
+"""Evaluation against human ratings: agreement with intervals, splits, comparisons, features."""

@@ -1,0 +1,117 @@
+"""Agreement of predicted scores with ratings: every metric with its interval, overall and over splits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from attiqa.errors import InputError
+from attiqa.metrics import (
+    bootstrap_interval,
+    fit_logistic,
+    krcc,
+    logistic,
+    plcc,
+    plcc_logistic,
+    rmse,
+    rmse_logistic,
+    srocc,
+)
+from attiqa.splits import Split
+
+# RMSE needs the ratings' scale, which only the logistic fit gives a score
+METRICS: dict[str, Callable[[ArrayLike, ArrayLike], float]] = {
+    "srocc": srocc,
+    "plcc": plcc,
+    "plcc_logistic": plcc_logistic,
+    "krcc": krcc,
+    "rmse": rmse_logistic,
+}
+
+
+def agreement(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    *,
+    clusters: ArrayLike | None = None,
+    repeats: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[str, dict[str, float]]:
+    """Every metric of `METRICS` with its percentile bootstrap interval.
+
+    The logistic is fitted once, on all items; the intervals of ``plcc_logistic`` and ``rmse`` are of the
+    mapped scores (refitting in each draw would cost a hundred times as much).
+
+    Args:
+        predictions: ``(N,)`` scores.
+        targets: ``(N,)`` ratings.
+        clusters: ``(N,)`` references or prompts that are drawn whole, or ``None``.
+        repeats: bootstrap draws; 0 leaves the intervals out.
+        confidence: of the intervals.
+        seed: of the draws.
+
+    Returns:
+        metric to ``{"value", "low", "high"}``.
+    """
+    x, y = np.asarray(predictions, dtype=np.float64), np.asarray(targets, dtype=np.float64)
+    rows = {name: {"value": metric(x, y)} for name, metric in METRICS.items()}
+    if not repeats:
+        return rows
+    mapped = logistic(x, fit_logistic(x, y))
+    sampled: dict[str, tuple[Callable[[ArrayLike, ArrayLike], float], NDArray[np.float64]]] = {
+        "srocc": (srocc, x),
+        "plcc": (plcc, x),
+        "plcc_logistic": (plcc, mapped),
+        "krcc": (krcc, x),
+        "rmse": (rmse, mapped),
+    }
+    for name, (metric, values) in sampled.items():
+        low, high = bootstrap_interval(
+            metric, values, y, clusters=clusters, repeats=repeats, confidence=confidence, seed=seed
+        )
+        rows[name] |= {"low": low, "high": high}
+    return rows
+
+
+def over_splits(
+    predictions: Sequence[ArrayLike] | NDArray, targets: ArrayLike, splits: Sequence[Split]
+) -> dict[str, object]:
+    """Metrics on the test side of every split, with their median and spread.
+
+    Args:
+        predictions: ``(N,)`` for a model that saw none of the splits (zero-shot), or ``(S, N)``: one row
+            of scores for each split, from the model that was trained on it.
+        targets: ``(N,)`` ratings.
+        splits: S of them.
+
+    Returns:
+        ``rows``: one ``{metric: value, "test_images": n}`` a split; ``median``, ``std``, ``min`` and ``max``
+        of each metric.
+    """
+    scores, y = np.asarray(predictions, dtype=np.float64), np.asarray(targets, dtype=np.float64)
+    if scores.shape not in (y.shape, (len(splits), *y.shape)):
+        raise InputError(
+            f"expected predictions of shape {y.shape} or {(len(splits), *y.shape)}; got {scores.shape}."
+        )
+    per_split = np.broadcast_to(scores, (len(splits), *y.shape))
+    rows: list[dict[str, float]] = []
+    for row, split in zip(per_split, splits, strict=True):
+        values = {name: metric(row[split.test], y[split.test]) for name, metric in METRICS.items()}
+        rows.append({**values, "test_images": len(split.test)})
+    table = {name: np.array([row[name] for row in rows]) for name in METRICS}
+    summaries: dict[str, Callable[[NDArray], float]] = {
+        "median": np.median,
+        "std": np.std,
+        "min": np.min,
+        "max": np.max,
+    }
+    return {
+        "rows": rows,
+        **{
+            word: {name: float(of(column)) for name, column in table.items()}
+            for word, of in summaries.items()
+        },
+    }
