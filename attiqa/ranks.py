@@ -50,7 +50,7 @@ def spearman_matrix(predictions: ArrayLike, targets: ArrayLike) -> NDArray[np.fl
         )
     # twice the average rank is a whole number; centred, it sums to zero
     doubled = np.rint(2 * rankdata(target)).astype(np.uint64)
-    flat = rows.reshape(-1, target.size)
+    flat = np.ascontiguousarray(rows).reshape(-1, target.size)  # sorting by key views the bytes of a row
     rank = _rank_by_key if rows.dtype in (np.float32, np.float16) else _rank_by_scipy
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         parts = list(pool.map(lambda block: rank(block, doubled), _blocks(flat)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -78,20 +77,10 @@ def test_spearman_matrix_keeps_leading_axes_and_the_order_of_signed_zeros_and_de
     np.testing.assert_allclose(result[0], [expected, -expected], atol=1e-12)
 
 
-def test_spearman_matrix_is_far_faster_than_a_scipy_loop_over_prompt_pairs() -> None:
-    random = np.random.default_rng(0)
-    rows, targets = random.normal(size=(2500, 25)).astype(np.float32), np.arange(25) % 5
-
-    def best(run: Callable[[], object]) -> float:
-        times = []
-        for _ in range(5):
-            start = time.perf_counter()
-            run()
-            times.append(time.perf_counter() - start)
-        return min(times)
-
-    loop = best(lambda: [scipy.stats.spearmanr(row, targets) for row in rows[:50]]) * 50
-    assert loop / best(lambda: metrics.spearman_matrix(rows, targets)) > 100
+def test_spearman_matrix_takes_rows_in_any_memory_order() -> None:
+    columns = np.random.default_rng(0).random((5, 3)).astype(np.float32)
+    expected = [scipy.stats.spearmanr(column, np.arange(5)).statistic for column in columns.T]
+    np.testing.assert_allclose(metrics.spearman_matrix(columns.T, np.arange(5)), expected, atol=1e-12)
 
 
 def test_bootstrap_interval_agrees_with_scipys_percentile_bootstrap(noisy: tuple[NDArray, NDArray]) -> None:
