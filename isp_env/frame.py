@@ -66,8 +66,8 @@ class RawBatch:
         """The batch on another device."""
         return RawBatch(self.image.to(device), self.white_balance.to(device), self.color_matrix.to(device))
 
-    def select(self, index: torch.Tensor) -> RawBatch:
-        """The rows named by `index` (int64 or bool)."""
+    def select(self, index: torch.Tensor | slice) -> RawBatch:
+        """The rows named by `index` (int64, bool, or a slice: a view)."""
         return RawBatch(self.image[index], self.white_balance[index], self.color_matrix[index])
 
 

@@ -9,7 +9,7 @@ Every render starts from the raw. The order is that of DESIGN.md's operator tabl
 
 Local operators measure on an image of short side `ANALYSIS_SIDE` at most. A larger frame is first rendered at
 that size to collect their maps, which are then enlarged: so a preview and an export get one look, and a
-full-resolution frame can be rendered in strips that agree with the whole.
+full-resolution frame can be rendered in strips of rows that agree with the whole.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ from isp_env.operators import balance, color, curves, denoise, detail, equalize,
 from isp_env.parameters import PARAMETERS, ParameterSpace
 
 ANALYSIS_SIDE = 256  # pixels
-_STRIP_PIXELS = 400_000  # a strip of three float32 channels is then 5 MB
+
+# Work is cut into pieces of so many pixels. On a CPU a piece of three float32 channels is then 3 MB: it stays
+# in the cache, and below the size from which the allocator asks the system for fresh pages for every tensor
+# (32 x 256 x 384 at once took 2 to 3 times as long). On an accelerator it only bounds the memory.
+_CHUNK_PIXELS = {"cpu": 250_000, "accelerator": 32_000_000}
 
 Maps = dict[str, Tensor]
 
@@ -63,34 +67,30 @@ class Pipeline:
             InputError: `values` has another shape, or is not finite.
         """
         settings = self._settings(batch, values)
-        return _develop(batch, settings, _measure(batch, settings))
+        result = torch.empty_like(batch.image)
+        count, _, height, width = batch.image.shape
+        images = max(1, _chunk_pixels(batch.image.device) // (height * width))
+        for first in range(0, count, images):
+            some = slice(first, first + images)
+            _render(batch.select(some), settings.select(some), result[some])
+        return result
 
     def neutral(self, batch: RawBatch) -> Tensor:
         """The camera's default render, ``(B, 3, H, W)`` display sRGB in [0, 1]."""
         return self(batch, self.space.neutral_values(len(batch)))
 
     def render_full(self, frame: RawFrame, values: Tensor) -> Tensor:
-        """Render one frame of any size in strips of rows, with little memory beside the frame and its render.
+        """Render one frame of any size, with little memory beside the frame and its render.
 
         Args:
             frame: camera linear ``(3, H, W)``.
             values: physical values ``(P,)``.
 
         Returns:
-            float32 ``(3, H, W)`` display sRGB in [0, 1], the same as the whole rendered at once.
+            float32 ``(3, H, W)`` display sRGB in [0, 1].
         """
-        batch = RawBatch.stack([frame])
-        settings = self._settings(batch, values[None])
-        maps = _measure(batch, settings)
-        height, width = frame.image.shape[-2:]
-        if min(height, width) <= ANALYSIS_SIDE:
-            return _develop(batch, settings, maps)[0]
-        result = torch.empty_like(frame.image)
-        rows = max(1, _STRIP_PIXELS // width)
-        for top in range(0, height, rows):
-            strip = RawBatch(batch.image[..., top : top + rows, :], batch.white_balance, batch.color_matrix)
-            result[:, top : top + rows] = _develop(strip, settings, maps, Window(top, height))[0]
-        return result
+        batch = RawBatch(frame.image[None], frame.white_balance[None], frame.color_matrix[None])
+        return self(batch, values[None])[0]
 
     def _settings(self, batch: RawBatch, values: Tensor) -> Settings:
         if values.shape != (len(batch), len(self.space)):
@@ -100,17 +100,32 @@ class Pipeline:
             )
         if not bool(torch.isfinite(values).all()):
             raise InputError("expected finite parameter values; got NaN or infinity.")
-        return Settings(self.space, values.to(batch.image))
+        return Settings.of(self.space, values.to(batch.image))
 
 
 class Settings:
-    """The whole table's values for a batch, and which parameters any image has moved from neutral."""
+    """The whole table's values for a batch, and which parameters any image has moved from neutral.
 
-    def __init__(self, space: ParameterSpace, values: Tensor) -> None:
-        moved = (values != space.neutral.to(values)).any(dim=0).tolist()
-        self._moved = {name for name, is_moved in zip(space.names, moved, strict=True) if is_moved}
-        self._values = {row.name: values.new_full((len(values),), row.neutral) for row in PARAMETERS}
-        self._values.update(zip(space.names, values.unbind(dim=1), strict=True))
+    Args:
+        values: physical values by name, ``(B,)`` each.
+        moved: names of the parameters of which an image has another value than the neutral one.
+    """
+
+    def __init__(self, values: dict[str, Tensor], moved: frozenset[str]) -> None:
+        self._values = values
+        self._moved = moved
+
+    @classmethod
+    def of(cls, space: ParameterSpace, values: Tensor) -> Settings:
+        """Read the columns of physical values ``(B, P)``; what the space lacks is neutral."""
+        is_moved = (values != space.neutral.to(values)).any(dim=0).tolist()
+        moved = frozenset(name for name, yes in zip(space.names, is_moved, strict=True) if yes)
+        table = {row.name: values.new_full((len(values),), row.neutral) for row in PARAMETERS}
+        return cls(table | dict(zip(space.names, values.unbind(dim=1), strict=True)), moved)
+
+    def select(self, some: slice) -> Settings:
+        """The rows of some images."""
+        return Settings({name: column[some] for name, column in self._values.items()}, self._moved)
 
     def __getitem__(self, name: str) -> Tensor:
         """Physical values of one parameter, ``(B,)``."""
@@ -125,13 +140,24 @@ class Settings:
         return not self._moved.isdisjoint(names)
 
 
-def _measure(batch: RawBatch, settings: Settings) -> Maps:
-    """The maps of all local operators, from a render at the analysis size; none where that is the batch's."""
+def _chunk_pixels(device: torch.device) -> int:
+    return _CHUNK_PIXELS["cpu" if device.type == "cpu" else "accelerator"]
+
+
+def _render(batch: RawBatch, settings: Settings, result: Tensor) -> None:
+    """Render into `result`; large frames in strips of rows, by maps from a render at the analysis size."""
     small = shrink(batch.image, ANALYSIS_SIDE)
     maps: Maps = {}
-    if small is not batch.image:
-        _develop(RawBatch(small, batch.white_balance, batch.color_matrix), settings, maps)
-    return maps
+    if small is batch.image:
+        result.copy_(_develop(batch, settings, maps))
+        return
+    _develop(RawBatch(small, batch.white_balance, batch.color_matrix), settings, maps)
+    count, _, height, width = batch.image.shape
+    rows = max(1, _chunk_pixels(batch.image.device) // (count * width))
+    for top in range(0, height, rows):
+        strip = batch.image[..., top : top + rows, :]
+        part = RawBatch(strip, batch.white_balance, batch.color_matrix)
+        result[..., top : top + rows, :] = _develop(part, settings, maps, Window(top, height))
 
 
 def _develop(batch: RawBatch, settings: Settings, maps: Maps, window: Window | None = None) -> Tensor:

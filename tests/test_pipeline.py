@@ -8,7 +8,7 @@ from attiqa.errors import InputError
 from isp_env.color import linear_to_srgb, srgb_to_linear
 from isp_env.frame import RawBatch, RawFrame
 from isp_env.parameters import PARAMETERS, ParameterSpace
-from isp_env.pipeline import Pipeline
+from isp_env.pipeline import _CHUNK_PIXELS, Pipeline
 
 WHITE_BALANCE = torch.tensor([2.0, 1.0, 1.5])
 COLOR_MATRIX = torch.tensor([[1.6, -0.5, -0.1], [-0.2, 1.4, -0.2], [0.0, -0.5, 1.5]])
@@ -78,11 +78,11 @@ def test_random_parameters_give_finite_pictures_in_range(scale):
 
 @pytest.mark.parametrize("size", [(300, 410), (410, 300), (90, 130)])
 def test_strips_agree_with_the_whole(size, monkeypatch):
-    monkeypatch.setattr("isp_env.pipeline._STRIP_PIXELS", 7000)
     space = ParameterSpace()
     batch, values = raw_batch(1, *size), random_values(space, 1)
     frame = RawFrame(batch.image[0], batch.white_balance[0], batch.color_matrix[0], "scene", "0" * 64)
     whole = Pipeline(space)(batch, values)[0]
+    monkeypatch.setitem(_CHUNK_PIXELS, "cpu", 7000)
     assert torch.allclose(Pipeline(space).render_full(frame, values[0]), whole, atol=1e-5)
 
 

@@ -62,8 +62,8 @@ def chroma_maps(image: Tensor, strength: Tensor) -> Tensor:
         ``(B, 4, h, w)``: guided-filter coefficients a, then b, of R and of B minus luma, guided by luma, so
         that colours stay within their edges.
     """
-    luma, radius, noise = _measure(image)
     grid = shrink(image, _GRID)
+    luma, radius, noise = _measure(grid)
     differences = grid[:, ::2] - luma
     return guided_coefficients(luma, differences, 2 * radius, noise * per_image(_CHROMA * strength))
 
@@ -80,7 +80,7 @@ def denoise_chroma(image: Tensor, maps: Tensor, strength: Tensor, window: Window
 
 def _measure(image: Tensor) -> tuple[Tensor, int, Tensor]:
     """Luma on the grid ``(B, 1, h, w)``, the radius in its pixels, and the variance of strong noise there."""
-    luma = _luma(shrink(image, _GRID))
+    luma = shrink(_luma(image), _GRID)
     radius = radius_in_pixels(luma, _RADIUS)
     return luma, radius, box_mean(luma, radius).clamp_min(0.0).mul_(_SHOT).add_(_READ)
 

@@ -22,7 +22,7 @@ def sharpen_maps(image: Tensor, radius: Tensor) -> Tensor:
     Returns:
         ``(B, 1, h, w)``.
     """
-    luma = luminance(shrink(image, _GRID))
+    luma = shrink(luminance(image), _GRID)
     percent = min(luma.shape[-2:]) / 100.0
     return gaussian_blur(luma, radius * percent, reach=ceil(3.0 * _LARGEST_RADIUS * percent))
 

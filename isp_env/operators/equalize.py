@@ -27,7 +27,7 @@ def equalize_maps(image: Tensor, tiles: int = _TILES, bins: int = _BINS, clip: f
     Returns:
         ``(B, bins + 1, tiles, tiles)``: new luma at the edges of the bins, rising from 0 to 1.
     """
-    luma = luminance(shrink(image, _GRID))
+    luma = shrink(luminance(image), _GRID)
     count, _, height, width = luma.shape
     row = torch.arange(height, device=luma.device) * tiles // height
     column = torch.arange(width, device=luma.device) * tiles // width

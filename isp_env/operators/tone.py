@@ -21,9 +21,9 @@ _GRID = 64  # short side of the measuring grid
 _RADIUS = 0.05  # of the short side
 _FLAT = 0.01  # variance of lightness: steps above about 0.1 count as edges
 
-# Stops at the end of each range, and how quickly each leaves its end of the scale; our choice, the steepest
-# for which all four together stay monotone
-_HIGHLIGHTS, _WHITES, _SHADOWS, _BLACKS = (0.7, 2), (0.5, 3), (1.5, 2), (1.0, 6)
+# Stops at the end of each range; they fall off with the 2nd (highlights, shadows), 3rd (whites) and 6th
+# (blacks) power of lightness or darkness. Our choice: all four together stay monotone
+_HIGHLIGHTS, _WHITES, _SHADOWS, _BLACKS = 0.7, 0.5, 1.5, 1.0
 
 
 def lightness(image: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ def lightness(image: Tensor) -> Tensor:
 
 def base_maps(image: Tensor) -> Tensor:
     """Measure the edge-aware base layer: ``(B, 3, H, W)`` linear sRGB to coefficients ``(B, 2, h, w)``."""
-    grid = lightness(shrink(image, _GRID))
+    grid = shrink(luminance(image), _GRID).clamp_(0.0, 1.0).sqrt_()
     return guided_coefficients(grid, grid, radius_in_pixels(grid, _RADIUS), _FLAT)
 
 
@@ -62,12 +62,9 @@ def tone_regions(
     """
     base = base_layer(lightness(image), maps, window)
     highlights, shadows, whites, blacks = amounts
-    stops = torch.zeros_like(base)
-    for amount, (size, power) in ((highlights, _HIGHLIGHTS), (whites, _WHITES)):
-        stops.addcmul_(base.pow(power), per_image(size * amount))
-    dark = 1.0 - base
-    for amount, (size, power) in ((shadows, _SHADOWS), (blacks, _BLACKS)):
-        stops.addcmul_(dark.pow(power), per_image(size * amount))
+    bright, dark = base.square(), (1.0 - base).square_()
+    stops = bright * (base * per_image(_WHITES * whites)).add_(per_image(_HIGHLIGHTS * highlights))
+    stops += dark * (dark.square() * per_image(_BLACKS * blacks)).add_(per_image(_SHADOWS * shadows))
     return image * stops.exp2_()
 
 
