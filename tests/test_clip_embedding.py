@@ -31,7 +31,7 @@ def test_preprocessing_is_that_of_open_clip(interpolation: str, resize_mode: str
     config = open_clip.transform.PreprocessCfg(224, "RGB", mean, std, interpolation, resize_mode)
     expected = open_clip.transform.image_transform_v2(config, is_train=False)(Image.fromarray(data.chelsea()))
     ours = Preprocess(224, mean, std, interpolation, resize_mode)
-    got = ours.normalise(ours.windows(_photo()))[0]
+    got = ours.normalise(ours.windows(_photo()[None])[0])[0]
     assert got.shape == (3, 224, 224)
     assert (got - expected).abs().max() < 1.5 / 255 / min(std)  # Pillow rounds, at most one grey level apart
     assert (got - expected).abs().mean() < 1e-3
@@ -64,7 +64,7 @@ def test_uint8_and_float_images_embed_alike(encoder: ClipEncoder) -> None:
 
 def test_native_windows_are_cut_and_not_resized(encoder: ClipEncoder) -> None:
     image = torch.arange(3 * 40 * 56, dtype=torch.float32).reshape(3, 40, 56) / 6720
-    windows = encoder.preprocess.windows(image, "five")
+    windows = encoder.preprocess.windows(image[None], "five")[0]
     assert windows.shape == (5, 3, 32, 32)
     torch.testing.assert_close(windows[0], image[:, :32, :32])
     torch.testing.assert_close(windows[3], image[:, 8:, 24:])
@@ -72,7 +72,7 @@ def test_native_windows_are_cut_and_not_resized(encoder: ClipEncoder) -> None:
 
 
 def test_an_image_smaller_than_a_window_is_enlarged_to_it(encoder: ClipEncoder) -> None:
-    windows = encoder.preprocess.windows(torch.rand(3, 10, 20), "five")
+    windows = encoder.preprocess.windows(torch.rand(1, 3, 10, 20), "five")[0]
     assert windows.shape == (5, 3, 32, 32)
     assert windows.min() >= 0
     assert windows.max() <= 1
@@ -81,8 +81,8 @@ def test_an_image_smaller_than_a_window_is_enlarged_to_it(encoder: ClipEncoder) 
 def test_native_windows_see_noise_that_the_shrunken_crop_hides(encoder: ClipEncoder) -> None:
     clean = torch.full((3, 256, 256), 0.5)
     noisy = (clean + 0.1 * torch.randn(3, 256, 256)).clamp(0, 1)
-    shrunk = encoder.preprocess.windows(noisy).std()
-    native = encoder.preprocess.windows(noisy, "five").std()
+    shrunk = encoder.preprocess.windows(noisy[None]).std()
+    native = encoder.preprocess.windows(noisy[None], "five").std()
     assert native > 5 * shrunk
 
 

@@ -104,7 +104,7 @@ def test_another_model_or_crop_on_the_same_cache_is_one_sentence(
     [
         (["--prompts", "none"], "neither a prompt set"),
         (["--batch", "0"], "--batch must be at least 1"),
-        (["--device", "warp"], "--device warp cannot be used"),
+        (["--device", "warp"], "the device 'warp' cannot be used"),
         (["--model", "ViT-B-61"], "is no open_clip model"),
     ],
 )

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from attiqa.clip.cache import EmbeddingCache
 from attiqa.clip.embedding import CROPS, ClipEncoder, build_encoder
 from attiqa.clip.weights import ACTIVATIONS, find_weights
+from attiqa.devices import pick_device
 from attiqa.errors import InputError
 from attiqa.options import option
 
@@ -51,7 +50,7 @@ class ClipOptions:
         found = find_weights(self.model, self.pretrained, self.weights, self.activation)
         if found.note:
             print(f"note: {found.note}", file=sys.stderr)
-        return build_encoder(found, self._device())
+        return build_encoder(found, pick_device(self.device))
 
     def open_cache(self, folder: Path, encoder: ClipEncoder) -> EmbeddingCache:
         """Open or make the cache of this encoder and these windows."""
@@ -61,14 +60,3 @@ class ClipOptions:
     def embedding(self) -> dict[str, Any]:
         """The arguments of `embed_files` that come from flags."""
         return {"crops": self.crops, "batch_size": self.batch, "workers": self.workers}
-
-    def _device(self) -> torch.device:
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            device = torch.device(self.device)
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            first = str(error).splitlines()[0]
-            raise InputError(f"--device {self.device} cannot be used ({first}); try --device cpu.") from None
-        return device

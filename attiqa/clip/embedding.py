@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,33 +42,33 @@ class Preprocess:
     interpolation: str
     resize_mode: str
 
-    def windows(self, image: torch.Tensor, crops: str = "centre") -> torch.Tensor:
-        """Cut one image into what the network sees.
+    def windows(self, images: torch.Tensor, crops: str = "centre") -> torch.Tensor:
+        """Cut images into what the network sees.
 
         Args:
-            image: ``(3, H, W)``, uint8 or float32, display sRGB.
+            images: ``(B, 3, H, W)``, uint8 or float32 in [0, 1], display sRGB.
             crops: ``centre`` is CLIP's own transform: shrink, then cut the centre. ``five`` cuts corners and
                 centre at the native resolution, where noise and blur are not averaged away; our choice. An
                 image smaller than a window is enlarged to it.
 
         Returns:
-            ``(K, 3, size, size)``, the dtype of `image`.
+            ``(B, K, 3, size, size)``, the dtype of `images`.
         """
         if crops == "centre":
-            return self._shrunk(image)[None]
-        if min(image.shape[-2:]) < self.size:
-            image = self._resize(image, [self.size])
-        return five_crops(image[None], self.size)[0]
+            return self._shrunk(images)[:, None]
+        if min(images.shape[-2:]) < self.size:
+            images = self._resize(images, [self.size])
+        return five_crops(images, self.size)
 
-    def _shrunk(self, image: torch.Tensor) -> torch.Tensor:
+    def _shrunk(self, images: torch.Tensor) -> torch.Tensor:
         if self.resize_mode == "squash":
-            return self._resize(image, [self.size, self.size])
-        return transforms.center_crop(self._resize(image, [self.size]), [self.size, self.size])
+            return self._resize(images, [self.size, self.size])
+        return transforms.center_crop(self._resize(images, [self.size]), [self.size, self.size])
 
-    def _resize(self, image: torch.Tensor, size: list[int]) -> torch.Tensor:
+    def _resize(self, images: torch.Tensor, size: list[int]) -> torch.Tensor:
         mode = transforms.InterpolationMode(self.interpolation)
-        resized = transforms.resize(image, size, interpolation=mode, antialias=True)
-        return resized.clamp(0, 1) if image.is_floating_point() else resized  # bicubic overshoots
+        resized = transforms.resize(images, size, interpolation=mode, antialias=True)
+        return resized.clamp(0, 1) if images.is_floating_point() else resized  # bicubic overshoots
 
     def normalise(self, windows: torch.Tensor) -> torch.Tensor:
         """uint8 or float32 [0, 1] windows ``(N, 3, S, S)`` to the network's float32 input."""
@@ -120,16 +122,17 @@ class ClipEncoder:
 
     def embed_images(self, images: torch.Tensor, crops: str = "centre") -> torch.Tensor:
         """Embed images of one size, ``(B, 3, H, W)`` uint8 or float32 [0, 1] display sRGB, to ``(B, D)``."""
-        images = images.to(self.device)
-        return self.embed_windows(torch.stack([self.preprocess.windows(image, crops) for image in images]))
+        return self.embed_windows(self.preprocess.windows(images.to(self.device), crops))
+
+    def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
+        """Token ids int64 ``(T, L)``, padded to the context length, on the encoder's device."""
+        return self._tokenizer(list(texts)).to(self.device)
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
         """Embed sentences; float32 ``(T, D)`` unit vectors on the encoder's device."""
         parts = [
-            self.model.encode_text(
-                self._tokenizer(list(texts[start : start + _TEXT_BATCH])).to(self.device), normalize=True
-            )
+            self.model.encode_text(self.tokenize(texts[start : start + _TEXT_BATCH]), normalize=True)
             for start in range(0, len(texts), _TEXT_BATCH)
         ]
         return torch.cat(parts).float()
@@ -155,13 +158,14 @@ def load_clip(
 
 def build_encoder(found: ClipWeights, device: torch.device | str = "cpu") -> ClipEncoder:
     """Build the model that `found` names and fill it with its weights."""
-    network = open_clip.create_model(
-        found.model,
-        load_weights=False,
-        pretrained_text=False,
-        force_preprocess_cfg=found.preprocess,
-        quick_gelu=found.quick_gelu,
-    )
+    with _without_warnings():  # open_clip would say that the weights, which come next, are missing
+        network = open_clip.create_model(
+            found.model,
+            load_weights=False,
+            pretrained_text=False,
+            force_preprocess_cfg=found.preprocess,
+            quick_gelu=found.quick_gelu,
+        )
     try:
         open_clip.load_checkpoint(network, str(found.path), strict=True, weights_only=True)
     except pickle.UnpicklingError:
@@ -184,6 +188,16 @@ def build_encoder(found: ClipWeights, device: torch.device | str = "cpu") -> Cli
     return ClipEncoder(
         network, open_clip.get_tokenizer(found.model), _preprocess_of(network), identity, device
     )
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(previous)
 
 
 def _preprocess_of(network: torch.nn.Module) -> Preprocess:

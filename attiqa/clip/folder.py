@@ -64,7 +64,8 @@ class _Windows(Dataset[Item]):
             digest = bytes.fromhex(file_digest(path))
             if digest in self.known:
                 return Item(index, digest, None, "")
-            return Item(index, digest, self.preprocess.windows(read_image(path), self.crops), "")
+            windows = self.preprocess.windows(read_image(path)[None], self.crops)[0]
+            return Item(index, digest, windows, "")
         except (InputError, OSError) as error:
             return Item(index, b"", None, str(error))
 
