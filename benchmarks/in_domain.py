@@ -47,22 +47,22 @@ def probe_rows(
     digest = write_splits(folder / "splits.json", rated, parts, made_by)
     rows = []
     for name in models:
-        features = _features(rated, name, device, view, folder)
+        features = image_features(rated, name, device, view, folder)
         results = []
         readable = np.asarray(np.isfinite(features).all(axis=1))
         for part in tqdm(parts, f"{name} in-domain"):
             train, test = part.train[readable[part.train]], part.test
             predicted = np.full(len(test), np.nan)
             here = readable[test]
-            fitted = _probe(features[train], rated.mos[train], rated.groups[train])
+            fitted = linear_probe(features[train], rated.mos[train], rated.groups[train])
             predicted[here] = fitted.predict(features[test[here]])
             results.append(agreement(predicted, rated.mos[test], rated.groups[test], intervals=()))
         protocol = f"in-domain, linear probe, {splits} splits"
-        rows.append({"scorer": name, "protocol": protocol, "splits_sha256": digest} | _median(results))
+        rows.append({"scorer": name, "protocol": protocol, "splits_sha256": digest} | median_row(results))
     return rows
 
 
-def _probe(features: Vector, ratings: Vector, groups: NDArray) -> GridSearchCV:
+def linear_probe(features: Vector, ratings: Vector, groups: NDArray) -> GridSearchCV:
     """Ridge regression on standardised features; the penalty is chosen on the training prompts alone."""
     pipeline = make_pipeline(StandardScaler(), Ridge())
     folds = GroupKFold(min(5, len(set(groups))))
@@ -70,7 +70,7 @@ def _probe(features: Vector, ratings: Vector, groups: NDArray) -> GridSearchCV:
     return search.fit(features, ratings, groups=groups)
 
 
-def _features(rated: RatedSet, name: str, device: str, view: str, folder: Path) -> Vector:
+def image_features(rated: RatedSet, name: str, device: str, view: str, folder: Path) -> Vector:
     """``(N, D)`` pooled backbone features; NaN for unreadable images; read back from an earlier run."""
     model = attiqa.load(name, device=device)
     pairs = zip(rated.names, rated.paths, strict=True)
@@ -92,7 +92,7 @@ def _features(rated: RatedSet, name: str, device: str, view: str, folder: Path) 
     return features
 
 
-def _median(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def median_row(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     metrics = {}
     for name in METRICS:
         values = [result["metrics"][name]["value"] for result in results]
