@@ -143,8 +143,12 @@ class Core:
     @torch.no_grad()
     def look(self, images: torch.Tensor, group: Group, observe: bool = True) -> Tensors:
         """Score renders ``(b, 3, H, W)`` of the frames of `group` and, with `observe`, look at them."""
-        reference = self._references[group.bucket][group.rows] if self._compares else None
-        return self._look(images, reference, observe)
+        return self._look(images, self._reference(group), observe)
+
+    @torch.no_grad()
+    def score(self, images: torch.Tensor, group: Group) -> torch.Tensor:
+        """The potentials ``(b,)`` of renders ``(b, 3, H, W)`` of the frames of `group`: the reward alone."""
+        return self._score(images, self._reference(group))
 
     def neutral_of(self, frames: np.ndarray, names: tuple[str, ...] | None = None) -> Tensors:
         """Rows of `neutral` for these frames, as new tensors; `names` chooses entries."""
@@ -158,6 +162,9 @@ class Core:
 
     def _render(self, group: Group, values: torch.Tensor) -> torch.Tensor:
         return self.pipeline(group.raw, values[group.members])
+
+    def _reference(self, group: Group) -> torch.Tensor | None:
+        return self._references[group.bucket][group.rows] if self._compares else None
 
     @torch.no_grad()
     def _look_at_neutral(self, group: Group) -> Tensors:
