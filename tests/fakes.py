@@ -98,18 +98,14 @@ class FakeTools:
     def __init__(self) -> None:
         self.calls: list[tuple[str, int]] = []
 
-    def start(self, batch: RawBatch) -> torch.Tensor:
-        return batch.image
-
-    def apply(self, working: torch.Tensor, tools: np.ndarray, strengths: torch.Tensor) -> torch.Tensor:
-        result = working.clone()
-        for number in np.unique(tools):
-            chosen = torch.as_tensor(np.flatnonzero(tools == number))
-            power = torch.exp2(strengths[chosen]).view(-1, 1, 1, 1)
-            image = working[chosen]
-            self.calls.append((self.names[number], len(chosen)))
-            result[chosen] = (image * power, image**power, 1.0 - image)[number]
-        return result
-
-    def show(self, working: torch.Tensor) -> torch.Tensor:
-        return working.clamp(0.0, 1.0).sqrt()
+    def render(self, batch: RawBatch, order: np.ndarray, strengths: torch.Tensor) -> torch.Tensor:
+        image = batch.image.clone()
+        for step in range(1, order.max(initial=0) + 1):
+            for number in range(len(self.names)):
+                chosen = torch.as_tensor(np.flatnonzero(order[:, number] == step))
+                if len(chosen):
+                    self.calls.append((self.names[number], len(chosen)))
+                    power = torch.exp2(strengths[chosen, number]).view(-1, 1, 1, 1)
+                    part = image[chosen]
+                    image[chosen] = (part * power, part**power, 1.0 - part)[number]
+        return image.clamp(0.0, 1.0).sqrt()

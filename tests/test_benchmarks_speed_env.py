@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from benchmarks.speed import main
 from benchmarks.speed_env import operator_timings
@@ -33,11 +34,14 @@ def test_every_operator_of_the_table_is_timed_beside_the_yardstick() -> None:
 def test_the_command_writes_a_record_and_prints_tables(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    for name in ("one", "two"):
+        Image.new("RGB", (80, 64), "olive").save(tmp_path / f"{name}.png")
     size = ["--num-envs", "2", "--short-side", "64", "--repeats", "1"]
-    assert main(["env", "--reward", "none", *size, "--out", str(tmp_path)]) == 0
+    source = ["--raws", str(tmp_path), "--reward", "none"]
+    assert main(["env", *source, *size, "--out", str(tmp_path)]) == 0
     record = json.loads((tmp_path / "record.json").read_text())
     assert record["steps"]["without_reward"]["steps_a_second"] > 0
-    assert record["decoding"]["files"] == 30
+    assert record["decoding"]["files"] == 2
     assert {"date", "hardware", "versions", "commit"} < record.keys()
     assert "without reward" in capsys.readouterr().out
 
@@ -47,7 +51,7 @@ def test_the_command_writes_a_record_and_prints_tables(
     [
         (["warp"], "expected all or one of env"),
         (["env", "--num-envs", "0"], "--num-envs is 1 or more"),
-        (["env", "--raws", "/nowhere"], "does not exist"),
+        (["env", "--reward", "none", "--raws", "/nowhere"], "does not exist"),
         (["env", "--reward", "beauty"], "no reward named"),
     ],
 )

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from attiqa.errors import InputError
-from isp_env.envs.tools import ActionCode, ToolsTask
+from isp_env.envs.action_code import ActionCode
+from isp_env.envs.tools import ToolsTask
 from tests.fakes import MIXED, FakeTools, MeanGrey, small_core
 
 
@@ -88,14 +89,6 @@ def test_tools_run_in_the_agents_order_on_frames_of_any_shape() -> None:
 
 def where(task: ToolsTask) -> tuple[np.ndarray, np.ndarray]:
     return task.core.table.bucket_of[task.frames], task.core.table.row_of[task.frames]
-
-
-def test_mixed_tools_run_once_a_tool_and_shape() -> None:
-    task = make_task(count=10)
-    assert isinstance(task.tools, FakeTools)
-    task.begin(np.arange(10), np.zeros(10, dtype=np.int64))
-    task.advance(np.array([[1, 0]] * 4 + [[2, 1]] * 3 + [[3, 1]] * 2 + [[0, 0]]))
-    assert sorted(task.tools.calls) == [("gain", 4), ("invert", 2), ("power", 3)]
 
 
 def test_a_used_tool_changes_nothing_and_is_closed_in_the_observation() -> None:

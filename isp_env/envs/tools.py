@@ -2,105 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from gymnasium import spaces
 
 from attiqa.errors import InputError
-from isp_env.envs.core import Core
+from isp_env.envs.action_code import STOP, ActionCode, Actions
+from isp_env.envs.building import RewardLike, Source, build_core
+from isp_env.envs.core import Core, Renderer
+from isp_env.envs.drawing import Draw
 from isp_env.envs.frames import Group, Tensors
-from isp_env.envs.task import UNIT, Task, continuous_actions, replaced
+from isp_env.envs.shells import IspEnv, IspVectorEnv
+from isp_env.envs.task import UNIT, Task, replaced
 from isp_env.frame import RawBatch
-
-Actions = Literal["multi_discrete", "discrete", "box"]
-STOP = 0
+from isp_env.parameters import ParameterSpace
 
 
 class Tools(Protocol):
-    """What an agent may reach for; `isp_env.toolset.ToolSet` is the one we ship."""
+    """What an agent may reach for."""
 
     names: tuple[str, ...]
 
-    def start(self, batch: RawBatch) -> torch.Tensor:
-        """The working image before any tool, float32 ``(b, 3, H, W)``; shown, it is the neutral render."""
+    def render(self, batch: RawBatch, order: np.ndarray, strengths: torch.Tensor) -> torch.Tensor:
+        """Render from the raw with each image's own tools.
 
-    def apply(self, working: torch.Tensor, tools: np.ndarray, strengths: torch.Tensor) -> torch.Tensor:
-        """Apply tool ``tools[i]`` (int64 ``(b,)``) with ``strengths[i]`` in [-1, 1] to image ``i``."""
+        Args:
+            batch: frames, ``(b, 3, H, W)`` camera linear.
+            order: int64 ``(b, K)``: the step in which each tool was used, from 1; 0 for unused. Without
+                any, the render is the neutral one.
+            strengths: float32 ``(b, K)`` in [-1, 1].
 
-    def show(self, working: torch.Tensor) -> torch.Tensor:
-        """Working images to display sRGB in [0, 1]."""
+        Returns:
+            float32 ``(b, 3, H, W)``, display sRGB in [0, 1].
+        """
 
 
-class ActionCode:
-    """How one action says which tool, how strongly, or stop.
+class ParameterTools:
+    """One tool a parameter: using it sets the parameter, for good.
+
+    The renderer keeps its own order of operators and starts from the raw each time, so nothing that one
+    tool clips or rounds is lost to the next, and what an episode found exports like any other setting.
 
     Args:
-        kind: ``"multi_discrete"``: (choice, level); ``"discrete"``: 0 is stop, then each tool's levels in
-            turn; ``"box"``: a preference for stop and for each tool, then the strength; the highest
-            preference among what is open is taken.
-        tools: K, the number of tools. Choices are 0 for stop, then 1 to K.
-        levels: strengths of the discrete kinds, evenly from -1 to 1; an even number leaves out 0, which
-            would do nothing.
+        space: the parameters; a strength is an action of the space.
+        pipeline: the renderer that takes them.
     """
 
-    def __init__(self, kind: Actions, tools: int, levels: int) -> None:
-        if kind not in ("multi_discrete", "discrete", "box"):
-            raise InputError(f"actions are 'multi_discrete', 'discrete' or 'box'; got {kind!r}.")
-        if levels < 2:
-            raise InputError(f"levels must be at least 2, for strengths -1 and 1; got {levels}.")
-        self.kind, self.tools = kind, tools
-        self.levels = np.linspace(-1.0, 1.0, levels, dtype=np.float32)
-        self.space: spaces.Space = {
-            "multi_discrete": spaces.MultiDiscrete([tools + 1, levels]),
-            "discrete": spaces.Discrete(1 + tools * levels),
-            "box": spaces.Box(-1.0, 1.0, (tools + 2,), np.float32),
-        }[kind]
+    def __init__(self, space: ParameterSpace, pipeline: Renderer) -> None:
+        self.names, self._space, self._pipeline = space.names, space, pipeline
 
-    def decode(self, actions: Any, open_choices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Choices int64 ``(B,)`` and strengths float32 ``(B,)``; `open_choices` is bool ``(B, K + 1)``."""
-        count = len(open_choices)
-        if self.kind == "box":
-            rows = continuous_actions(actions, (count, self.tools + 2), torch.device("cpu")).numpy()
-            preferences = np.where(open_choices, rows[:, :-1], -np.inf)
-            return preferences.argmax(axis=1), rows[:, -1]
-        numbers = self._whole_numbers(actions, count)
-        if self.kind == "multi_discrete":
-            return numbers[:, 0], self.levels[numbers[:, 1]]
-        tool, level = np.divmod(numbers[:, 0] - 1, len(self.levels))
-        return tool + 1, self.levels[level]  # stop, 0, becomes tool -1 with a strength that nobody reads
-
-    def masks(self, open_choices: np.ndarray) -> np.ndarray:
-        """bool ``(B, choices)`` over all discrete choices, as sb3-contrib's MaskablePPO lays them out."""
-        count = len(open_choices)
-        if self.kind == "multi_discrete":
-            return np.hstack([open_choices, np.ones((count, len(self.levels)), dtype=bool)])
-        if self.kind == "discrete":
-            tools = np.repeat(open_choices[:, 1:], len(self.levels), axis=1)
-            return np.hstack([open_choices[:, :1], tools])
-        raise InputError("this action space is continuous: it takes the best open choice, and has no mask.")
-
-    def _whole_numbers(self, actions: Any, count: int) -> np.ndarray:
-        numbers = torch.as_tensor(actions).cpu().numpy()
-        limits = np.atleast_1d(self.space.nvec if self.kind == "multi_discrete" else self.space.n)  # type: ignore[attr-defined]
-        expected = (count, 2) if self.kind == "multi_discrete" else (count,)
-        if numbers.shape != expected or not np.issubdtype(numbers.dtype, np.integer):
-            raise InputError(
-                f"actions are integers of shape {expected}; got {numbers.dtype} of shape {numbers.shape}."
-            )
-        numbers = numbers.reshape(count, -1).astype(np.int64)
-        if (numbers < 0).any() or (numbers >= limits).any():
-            raise InputError(f"actions run from 0 to {(limits - 1).tolist()}; got {numbers.tolist()}.")
-        return numbers
+    def render(self, batch: RawBatch, order: np.ndarray, strengths: torch.Tensor) -> torch.Tensor:
+        """See `Tools`; the order plays no part."""
+        used = torch.as_tensor(order > 0, device=strengths.device)
+        return self._pipeline(batch, self._space.to_physical(strengths * used))
 
 
 class ToolsTask(Task):
     """One tool a step, in the agent's order, each at most once; the reward is the change in potential.
 
-    A batch whose slots take different tools runs once a tool and shape. Only slots whose image changed are
-    scored.
+    Only slots whose image changed are rendered and scored.
 
     Args:
         core: the frames and the reward; its parameters play no part.
@@ -125,10 +88,6 @@ class ToolsTask(Task):
         super().__init__(core, num_envs, horizon)
         self.tools, self.code = tools, ActionCode(actions, len(tools.names), levels)
         self.costs = _costs(costs, tools.names)
-        # the working images share one buffer, each in its top left corner, whatever their shapes
-        sizes = [bucket.image.shape[-2:] for bucket in core.table.buckets]
-        height, width = (max(size[axis] for size in sizes) for axis in (0, 1))
-        self._working = torch.zeros((num_envs, 3, height, width), device=core.device)
         self.order = np.zeros(
             (num_envs, len(tools.names)), dtype=np.int64
         )  # the step of use, from 1; 0 unused
@@ -155,7 +114,6 @@ class ToolsTask(Task):
             used = choices[acting] - 1
             cost[acting] = self.costs[used]
             self.order[acting, used], self.strengths[acting, used] = self.steps[acting], strengths[acting]
-            self._apply(acting, used, strengths[acting])
             self.now = replaced(self.now, acting, self._look_at(acting))
         reward = self.now["potential"] - before - torch.as_tensor(cost, device=self.core.device)
         over = (choices == STOP) | (self.steps >= self.horizon) | (self.order > 0).all(axis=1)
@@ -178,9 +136,10 @@ class ToolsTask(Task):
             "strength": torch.tensor(self.strengths),
         }
 
+    @torch.no_grad()
     def images(self) -> list[torch.Tensor]:
-        """The current render of each slot."""
-        return self.core.images_of(self.frames, self._shown)
+        """The current render of each slot, rendered anew from the raw."""
+        return self.core.images_of(self.frames, lambda group: self._render(np.arange(self.num_envs), group))
 
     def action_masks(self) -> np.ndarray:
         """bool ``(B, choices)``, which choices are open, laid out as sb3-contrib's MaskablePPO expects."""
@@ -191,54 +150,28 @@ class ToolsTask(Task):
         return super().state() | {"order": self.order.tolist(), "strengths": self.strengths.tolist()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on with the episodes that `state` describes: the tools are applied again, in their order."""
+        """Go on with the episodes that `state` describes."""
         super().restore(state)
         self.order = np.array(state["order"], dtype=np.int64)
         self.strengths = np.array(state["strengths"], dtype=np.float32)
-        for step in range(1, self.horizon + 1):
-            slots, tools = np.nonzero(self.order == step)
-            if slots.size:
-                self._apply(slots, tools, self.strengths[slots, tools])
         self.now = self._look_at(np.arange(self.num_envs))
 
     def _begin(self, slots: np.ndarray) -> None:
         self.order[slots], self.strengths[slots] = 0, 0.0
-        self._put(slots, lambda group: self.tools.start(group.raw))
 
     def _open(self) -> np.ndarray:
         return np.hstack([np.ones((self.num_envs, 1), dtype=bool), self.order == 0])
 
-    def _apply(self, slots: np.ndarray, tools: np.ndarray, strengths: np.ndarray) -> None:
-        wanted = torch.as_tensor(strengths, device=self.core.device)
-
-        def run(group: Group) -> torch.Tensor:
-            chosen = tools[group.members.cpu().numpy()]
-            return self.tools.apply(self._taken(slots, group), chosen, wanted[group.members])
-
-        self._put(slots, run)
-
     @torch.no_grad()
     def _look_at(self, slots: np.ndarray) -> Tensors:
         return self.core.table.batched(
-            self.frames[slots],
-            lambda group: self.core.look(self.tools.show(self._taken(slots, group)), group),
+            self.frames[slots], lambda group: self.core.look(self._render(slots, group), group)
         )
 
-    def _shown(self, group: Group) -> torch.Tensor:
-        return self.tools.show(self._taken(np.arange(self.num_envs), group))
-
-    def _taken(self, slots: np.ndarray, group: Group) -> torch.Tensor:
-        height, width = group.size
-        return self._working[self._places(slots, group), :, :height, :width]
-
-    @torch.no_grad()
-    def _put(self, slots: np.ndarray, run: Any) -> None:
-        for group in self.core.table.groups(self.frames[slots]):
-            height, width = group.size
-            self._working[self._places(slots, group), :, :height, :width] = run(group)
-
-    def _places(self, slots: np.ndarray, group: Group) -> torch.Tensor:
-        return torch.as_tensor(slots, device=self.core.device)[group.members]
+    def _render(self, slots: np.ndarray, group: Group) -> torch.Tensor:
+        chosen = slots[group.members.cpu().numpy()]
+        strengths = torch.as_tensor(self.strengths[chosen], device=self.core.device)
+        return self.tools.render(group.raw, self.order[chosen], strengths)
 
 
 def _costs(costs: float | Mapping[str, float], names: tuple[str, ...]) -> np.ndarray:
@@ -248,3 +181,128 @@ def _costs(costs: float | Mapping[str, float], names: tuple[str, ...]) -> np.nda
     if unknown:
         raise InputError(f"there is no tool {', '.join(unknown)} to cost; choose from {', '.join(names)}.")
     return np.array([costs.get(name, 0.0) for name in names], dtype=np.float32)
+
+
+class ToolsEnv(IspEnv):
+    """Retouch a raw with a sequence of tools, each with a strength, and stop when it is good.
+
+    ## Description
+
+    A raw photograph is drawn and rendered neutrally. At each step the agent looks at the current render
+    and picks one tool and its strength, or stops; a tool is used once at most. This is the setting of
+    Exposure (Hu et al., ACM TOG 2018) and DRL-ISP (Shin et al., IROS 2022); a cost for each tool makes
+    short pipelines pay, as in AdaptiveISP (Wang et al., NeurIPS 2024).
+
+    ## Action space
+
+    K tools, in the order of `tools.names`; by default one a parameter, in the order of `Tune-v0`, whose
+    table gives the physical value at strength -1, 0 and 1. Choice 0 stops, choice k takes tool k - 1.
+
+    | `actions`        | Space                              | Meaning                                     |
+    |------------------|------------------------------------|---------------------------------------------|
+    | "multi_discrete" | MultiDiscrete([K + 1, levels])     | choice, level                               |
+    | "discrete"       | Discrete(1 + K * levels)           | 0 stops; else tool by tool, level by level  |
+    | "box"            | Box(-1, 1, (K + 2,), float32)      | preferences for stop and each tool, strength |
+
+    Levels run evenly from strength -1 to 1. Of preferences, the highest among the open choices is taken.
+    A tool that was used before changes nothing and still takes the step; `action_masks()` says what is
+    open, in the layout of sb3-contrib's MaskablePPO. NaN, infinity and unknown numbers are refused.
+
+    ## Observation space
+
+    `Dict`, of the current render.
+
+    | Key        | Space                           | What                                                   |
+    |------------|---------------------------------|--------------------------------------------------------|
+    | thumbnail  | Box(0, 255, (3, 64, 64), uint8) | current render, long side averaged to 64, on grey      |
+    | histogram  | Box(0, 1, (64,), float32)       | shares of pixels in 16 bins of luma, red, green, blue  |
+    | clipping   | Box(0, 1, (6,), float32)        | shares of pixels at 0 in R, G, B, then at 255          |
+    | features   | Box((D,), float32)              | the encoder's features; only with an encoder           |
+    | strength   | Box(-1, 1, (K,), float32)       | strength of each used tool; 0 where unused             |
+    | order      | Box(0, 1, (K,), float32)        | step of each tool's use / horizon; 0 where unused      |
+    | available  | MultiBinary(K + 1)              | 1 where a choice is open; stop always is               |
+    | progress   | Box(0, 1, (1,), float32)        | steps taken / horizon                                  |
+
+    ## Rewards
+
+    `potential(new render) - potential(previous render) - cost of the tool`, where the potential is the
+    value of `reward`; 0 for stopping and for a tool that was used before. The rewards of an episode sum to
+    the gain over the neutral render less all costs; each state is scored once. With a reward in [a, b] and
+    no costs a step, and an episode too, lies in [a - b, b - a].
+
+    ## Starting state
+
+    A frame drawn evenly from the source, no tool used. `reset(options={"frame": n})` chooses the frame;
+    `seed` repeats the draws exactly.
+
+    ## Episode end
+
+    Terminated by stopping, after `horizon` steps, or when every tool is used; never truncated.
+
+    ## Info
+
+    `frame` and `name` of the raw, `potential`, `neutral_potential`, `clipped_fraction`, and `order` and
+    `strength` (K,), which are the whole sequence.
+
+    ## Arguments
+
+    ```python
+    env = gym.make("isp_env/Tools-v0", source="raws/", actions="discrete", costs={"denoise_luma": 0.01})
+    ```
+
+    Those of `Tune-v0`, and:
+
+    | Argument | Default          | What                                                             |
+    |----------|------------------|------------------------------------------------------------------|
+    | tools    | None             | a `Tools`; None: one a parameter, see `ParameterTools`           |
+    | horizon  | 5                | the most steps of an episode                                     |
+    | actions  | "multi_discrete" | see above                                                        |
+    | levels   | 8                | strengths of the discrete kinds; an even number leaves out 0     |
+    | costs    | 0.0              | of using a tool, in the reward's unit: one number, or by name    |
+
+    ## Version history
+
+    * v0: first version.
+    """
+
+    def __init__(
+        self,
+        source: Source = None,
+        reward: RewardLike = None,
+        parameters: Sequence[str] | None = None,
+        *,
+        render_mode: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(_tools_task(1, source, reward, parameters, options), render_mode)
+
+
+class ToolsVectorEnv(IspVectorEnv):
+    """`ToolsEnv` as a native batch: same spaces, rewards and arguments, and `num_envs` and `draw`."""
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        source: Source = None,
+        reward: RewardLike = None,
+        parameters: Sequence[str] | None = None,
+        *,
+        draw: Draw = "independent",
+        render_mode: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(_tools_task(num_envs, source, reward, parameters, options), draw, render_mode)
+
+
+def _tools_task(
+    num_envs: int,
+    source: Source,
+    reward: RewardLike,
+    parameters: Sequence[str] | None,
+    options: Mapping[str, Any],
+) -> ToolsTask:
+    own = {name: options[name] for name in ("horizon", "actions", "levels", "costs") if name in options}
+    scenes = {name: value for name, value in options.items() if name not in {*own, "tools"}}
+    core = build_core(source, reward, parameters, **scenes)
+    tools = options.get("tools") or ParameterTools(core.space, core.pipeline)
+    return ToolsTask(core, num_envs, tools, **own)
