@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 
 from attiqa.errors import InputError
-from isp_env.color import apply_matrix, linear_to_srgb, srgb_to_linear
+from isp_env.color import srgb_to_linear
 from isp_env.dng import write_dng
-from isp_env.frame import RawFrame
+from isp_env.frame import RawBatch, RawFrame
+from isp_env.pipeline import Pipeline
 from isp_env.raw import RAW_SUFFIXES, read_libraw_auto, read_photograph_as_frame, read_raw
 
 # XYZ (D65) to camera of the Canon 6D, as its DNG files carry it
@@ -36,10 +37,8 @@ def dng(tmp_path) -> Path:
 
 
 def neutral(frame: RawFrame) -> np.ndarray:
-    """Balance, matrix, transfer function, and nothing else; display sRGB ``(H, W, 3)``."""
-    balanced = (frame.image * frame.white_balance[:, None, None]).clamp(max=1.0)
-    display = linear_to_srgb(apply_matrix(balanced, frame.color_matrix).clamp(0.0, 1.0))
-    return display.permute(1, 2, 0).double().numpy()
+    """The pipeline's neutral render, display sRGB ``(H, W, 3)``."""
+    return Pipeline().neutral(RawBatch.stack([frame]))[0].permute(1, 2, 0).double().numpy()
 
 
 def libraw_render(path: Path, demosaic: str) -> np.ndarray:
