@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from attiqa.rewards.registry import AnyReward, build_reward
 from benchmarks.records import write_record
 from benchmarks.tables import markdown, number
 from benchmarks.timing import Timing, measure
+from isp_env.cache import PreviewCache
 from isp_env.embedded import write_embedded_scenes
 from isp_env.envs import Core, TuneVectorEnv
 from isp_env.frame import RawBatch
@@ -127,17 +129,21 @@ def _kornia(batch: RawBatch) -> Callable[[], torch.Tensor]:
 
 
 def _decoded(options: EnvSpeedOptions) -> tuple[MemoryFrames, dict[str, Any]]:
-    """The frames in memory, and how long decoding them took, files cold in this process."""
+    """The frames in memory, and how fast they were decoded, from the files and from the preview cache."""
     with tempfile.TemporaryDirectory(prefix="isp_env-") as folder:
         inputs = [options.raws] if options.raws else write_embedded_scenes(folder, options.seed)[0]
-        source = RawFolder(inputs)
-        timing = measure(lambda: load_frames(source, options.short_side), max(1, options.repeats // 2))
-        frames = load_frames(source, options.short_side)
-    return MemoryFrames(frames), {
-        **timing.record(len(frames)),
-        "files": len(frames),
-        "files_a_second": len(frames) / timing.best,
-    }
+        caches = {"cold": None, "cached": PreviewCache(Path(folder) / "previews")}
+        rates: dict[str, Any] = {}
+        for name, cache in caches.items():
+            source = RawFolder(inputs, cache=cache)
+            load = functools.partial(load_frames, source, options.short_side)
+            timing = measure(load, options.repeats)
+            rates[name] = {
+                **timing.record(len(source.names)),
+                "files_a_second": len(source.names) / timing.best,
+            }
+        frames = load()
+    return MemoryFrames(frames), {"files": len(frames), **rates}
 
 
 def _environment(source: MemoryFrames, reward: Any, options: EnvSpeedOptions) -> TuneVectorEnv:
@@ -184,8 +190,12 @@ def _operator_table(operators: dict[str, Any]) -> str:
 
 
 def _decoding_table(decoding: dict[str, Any]) -> str:
-    rows = [[str(decoding["files"]), number(decoding["files_a_second"], 1), _spread(decoding)]]
-    return markdown(["files", "decoded/s", "spread"], rows)
+    rows = [
+        [name, number(row["files_a_second"], 1), _spread(row)]
+        for name, row in decoding.items()
+        if isinstance(row, dict)
+    ]
+    return markdown([f"{decoding['files']} files", "decoded/s", "spread"], rows)
 
 
 def _milliseconds(row: dict[str, Any]) -> str:

@@ -42,6 +42,7 @@ def test_the_command_writes_a_record_and_prints_tables(
     record = json.loads((tmp_path / "record.json").read_text())
     assert record["steps"]["without_reward"]["steps_a_second"] > 0
     assert record["decoding"]["files"] == 2
+    assert {"cold", "cached"} < record["decoding"].keys()
     assert {"date", "hardware", "versions", "commit"} < record.keys()
     assert "without reward" in capsys.readouterr().out
 

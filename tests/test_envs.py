@@ -456,7 +456,10 @@ def test_without_a_source_the_embedded_scenes_are_rendered_by_the_real_pipeline(
         assert np.isfinite(rewards).all()
 
 
-def test_a_source_may_be_a_folder_of_raws_or_photographs(tmp_path: Path) -> None:
+def test_a_source_may_be_a_folder_of_raws_or_photographs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATTIQA_CACHE", str(tmp_path / "cache"))
     for name, size in (("a", (80, 64)), ("b", (64, 80))):
         pixels = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{name}.png")

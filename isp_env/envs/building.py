@@ -10,6 +10,7 @@ import torch
 
 from attiqa.errors import InputError
 from attiqa.rewards.registry import build_reward
+from isp_env.cache import PreviewCache
 from isp_env.embedded import write_embedded_scenes
 from isp_env.envs.core import AnyReward, Core
 from isp_env.frame import FrameSource
@@ -35,7 +36,8 @@ def build_core(
     """Build the core that the environments' arguments describe.
 
     Args:
-        source: a `FrameSource`; raw files or folders of them; or None for the embedded scenes, which are
+        source: a `FrameSource`; raw files or folders of them, whose decoded previews are then kept in
+            `isp_env.cache.default_folder`; or None for the embedded scenes, which are
             made from photographs inside installed packages.
         reward: a callable; a name that `attiqa.rewards.registry.build_reward` knows; or None for
             ``"guarded"``, the bundled model guarded against being gamed.
@@ -70,8 +72,8 @@ def _source(source: Source, short_side: int) -> FrameSource:
             training, _ = write_embedded_scenes(Path(folder), seed=0)
             return MemoryFrames(load_frames(RawFolder(training), short_side))
     if isinstance(source, str | Path):
-        return RawFolder([source])
-    return RawFolder(source) if isinstance(source, Sequence) else source
+        source = [source]
+    return RawFolder(source, cache=PreviewCache()) if isinstance(source, Sequence) else source
 
 
 def _reward(reward: RewardLike, device: torch.device | str) -> AnyReward:
