@@ -1,0 +1,248 @@
+"""Tools for ``isp_env/Tools-v0``: one display-sRGB operation each, taken with one strength an image.
+
+Besides operators of the pipeline these are the fixed tools of DRL-ISP (Shin, Kim, Choe, Lee, Kweon, IROS
+2022): histogram equalisation, grey-world and white-patch balance, box, gaussian, median, bilateral and guided
+filters, and steps of brightness, contrast, gamma, hue and saturation.
+
+Strengths lie in [-1, 1] and 0 leaves an image as it is. A tool that has two directions takes the sign; a
+filter or an equalisation has one, and is blended in by the strength's size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from attiqa.errors import InputError
+from isp_env.color import srgb_to_linear
+from isp_env.filters import (
+    box_mean,
+    gaussian_blur,
+    guided_coefficients,
+    luminance,
+    per_image,
+    radius_in_pixels,
+    shrink,
+)
+from isp_env.frame import RawBatch
+from isp_env.operators import color, curves, detail, equalize, presence, tone
+from isp_env.pipeline import Pipeline
+
+Operation = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Tool:
+    """An operation, ``(images (B, 3, H, W) display sRGB, strengths (B,)) -> images``, under a name."""
+
+    name: str
+    operation: Operation
+    doc: str
+
+
+def _blended(filtered: Callable[[Tensor], Tensor]) -> Operation:
+    """A fixed operation with a strength: blended in by the size of it."""
+    return lambda images, strength: torch.lerp(images, filtered(images), per_image(strength.abs()))
+
+
+def _linear(operation: Operation) -> Operation:
+    """An operation on linear sRGB, made one on display sRGB by what it changes, so that 0 stays exact."""
+
+    def on_display(images: Tensor, strength: Tensor) -> Tensor:
+        light = srgb_to_linear(images)
+        return images + (curves.encode(operation(light, strength)) - curves.encode(light))
+
+    return on_display
+
+
+def _mix(images: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:
+    zero = torch.zeros_like(saturation)
+    return color.mix_colors(images, color.color_mix(saturation, hue, zero, zero))
+
+
+def _warm(light: Tensor, strength: Tensor) -> Tensor:
+    stops = torch.stack([0.5 * strength, torch.zeros_like(strength), -0.5 * strength], dim=1)
+    return light * torch.exp2(stops)[:, :, None, None]
+
+
+def _regions(light: Tensor, highlights: Tensor, shadows: Tensor) -> Tensor:
+    zero = torch.zeros_like(highlights)
+    return tone.tone_regions(light, tone.base_maps(light), (highlights, shadows, zero, zero))
+
+
+def _sharpen(images: Tensor, strength: Tensor) -> Tensor:
+    maps = detail.sharpen_maps(images, torch.full_like(strength, 0.4))
+    return detail.sharpen(images, maps, strength)
+
+
+def _balanced(images: Tensor, level: Callable[[Tensor], Tensor]) -> Tensor:
+    """Bring a statistic of each channel, ``(B, 3, 1, 1)`` in linear light, to that of luminance."""
+    light = srgb_to_linear(images)
+    channels = level(light).clamp_min(1e-4)
+    return curves.encode(light * (luminance(channels) / channels).clamp(0.25, 4.0))
+
+
+def _histogram(images: Tensor) -> Tensor:
+    bins = 256
+    luma = luminance(images)
+    mapping = equalize.equalize_maps(images, tiles=1, bins=bins, clip=bins)
+    return images + (equalize.equalized_luma(luma, mapping) - luma)
+
+
+def _gaussian(images: Tensor) -> Tensor:
+    sigma = 0.006 * min(images.shape[-2:])  # of the short side
+    planes = images.flatten(0, 1)[:, None]
+    blurred = gaussian_blur(planes, planes.new_full((len(planes),), sigma), reach=max(1, round(3 * sigma)))
+    return blurred.view_as(images)
+
+
+def _neighbours(images: Tensor, radius: int) -> list[Tensor]:
+    """The image seen from each pixel of a square around it, row by row; border pixels are repeated."""
+    height, width = images.shape[-2:]
+    padded = F.pad(images, (radius, radius, radius, radius), mode="replicate")
+    steps = range(2 * radius + 1)
+    return [padded[..., y : y + height, x : x + width] for y in steps for x in steps]
+
+
+def _sort3(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    low, high = torch.minimum(a, b), torch.maximum(a, b)
+    middle, top = torch.minimum(high, c), torch.maximum(high, c)
+    return torch.minimum(low, middle), torch.maximum(low, middle), top
+
+
+def median3(images: Tensor) -> Tensor:
+    """Median of 3 x 3 pixels by minima and maxima alone (Smith, "Implementing median filters", 1996)."""
+    square = _neighbours(images, 1)
+    lows, middles, highs = zip(*(_sort3(*square[i : i + 3]) for i in (0, 3, 6)), strict=True)
+    return _sort3(_sort3(*lows)[2], _sort3(*middles)[1], _sort3(*highs)[0])[1]
+
+
+def bilateral5(images: Tensor, color_sigma: float = 0.1, space_sigma: float = 1.5) -> Tensor:
+    """Bilateral filter of 5 x 5 pixels (Tomasi, Manduchi, ICCV 1998), differences taken in luma."""
+    centre = luminance(images)
+    total, weights = torch.zeros_like(images), torch.zeros_like(centre)
+    for place, (image, luma) in enumerate(zip(_neighbours(images, 2), _neighbours(centre, 2), strict=True)):
+        distance = (place // 5 - 2) ** 2 + (place % 5 - 2) ** 2
+        weight = (luma - centre).square_().mul_(-0.5 / color_sigma**2)
+        weight = weight.sub_(0.5 * distance / space_sigma**2).exp_()
+        total.addcmul_(image, weight)
+        weights += weight
+    return total / weights
+
+
+def _guided(images: Tensor) -> Tensor:
+    guide = luminance(images)
+    maps = guided_coefficients(guide, images, radius_in_pixels(images, 0.012), 0.004)
+    a, b = maps.split(3, dim=1)
+    return a * guide + b
+
+
+def _mean(light: Tensor) -> Tensor:
+    return light.mean(dim=(2, 3), keepdim=True)
+
+
+def _brightest(light: Tensor) -> Tensor:
+    # of a small grid: one hot pixel is no white patch
+    return shrink(light, 64).amax(dim=(2, 3), keepdim=True)
+
+
+def _clahe(images: Tensor) -> Tensor:
+    return equalize.equalize(images, equalize.equalize_maps(images), images.new_ones(len(images)))
+
+
+TOOLS: tuple[Tool, ...] = (
+    Tool("exposure", _linear(lambda light, s: light * per_image(torch.exp2(s))), "light, up to 1 EV"),
+    Tool("temperature", _linear(_warm), "red against blue, up to half a stop each"),
+    Tool("highlights", _linear(lambda light, s: _regions(light, s, torch.zeros_like(s))), "bright regions"),
+    Tool("shadows", _linear(lambda light, s: _regions(light, torch.zeros_like(s), s)), "dark regions"),
+    Tool("dehaze", _linear(lambda light, s: presence.dehaze(light, presence.dehaze_maps(light), s)), "haze"),
+    Tool(
+        "clarity",
+        _linear(lambda light, s: presence.clarity(light, tone.base_maps(light), s)),
+        "local contrast",
+    ),
+    Tool("sharpen", _sharpen, "fine detail"),
+    Tool("brightness", lambda images, s: images + per_image(0.1 * s), "display values, up to 0.1"),
+    Tool("contrast", curves.contrast, "slope at middle grey"),
+    Tool("gamma", lambda images, s: curves.gamma(images, 0.3 * s), "midtones, exponents 0.81 to 1.23"),
+    Tool("hue", lambda images, s: _mix(images, torch.zeros_like(s), 10.0 * s), "hues, up to 10 degrees"),
+    Tool("saturation", lambda images, s: _mix(images, 0.5 * s, torch.zeros_like(s)), "colours, up to a half"),
+    Tool("clahe", _blended(_clahe), "local equalisation"),
+    Tool("equalize_histogram", _blended(_histogram), "global equalisation of luma"),
+    Tool("grey_world", _blended(lambda x: _balanced(x, _mean)), "equal channel means"),
+    Tool("white_patch", _blended(lambda x: _balanced(x, _brightest)), "equal channel maxima"),
+    Tool("box", _blended(lambda x: box_mean(x, radius_in_pixels(x, 0.008))), "box filter"),
+    Tool("gaussian", _blended(_gaussian), "gaussian filter"),
+    Tool("median", _blended(median3), "median filter of 3 x 3 pixels"),
+    Tool("bilateral", _blended(bilateral5), "bilateral filter of 5 x 5 pixels"),
+    Tool("guided", _blended(_guided), "guided filter"),
+)
+
+
+def apply_tools(
+    images: Tensor, tool_index: Tensor | np.ndarray, strength: Tensor, tools: Sequence[Tool] = TOOLS
+) -> Tensor:
+    """Apply to each image its own tool: images are grouped by tool, and each tool runs once.
+
+    Args:
+        images: ``(B, 3, H, W)`` display sRGB in [0, 1].
+        tool_index: int64 ``(B,)``, which of `tools`.
+        strength: ``(B,)`` in [-1, 1].
+        tools: what the indices count in.
+
+    Returns:
+        ``(B, 3, H, W)`` display sRGB in [0, 1].
+
+    Raises:
+        InputError: an index that names no tool.
+    """
+    index = torch.as_tensor(tool_index).cpu()
+    if index.shape != (len(images),) or bool(((index < 0) | (index >= len(tools))).any()):
+        raise InputError(
+            f"expected one tool index an image, each in 0 to {len(tools) - 1}; got {index.tolist()}."
+        )
+    strength = strength.to(images).clamp(-1.0, 1.0)
+    result = torch.empty_like(images)
+    for number in index.unique().tolist():
+        rows = (index == number).nonzero()[:, 0].to(images.device)
+        result[rows] = tools[number].operation(images[rows], strength[rows])
+    return result.clamp_(0.0, 1.0)
+
+
+class ToolSet:
+    """Tools on the neutral render, as ``isp_env/Tools-v0`` takes them.
+
+    Args:
+        names: which of `TOOLS`, in which order; ``None`` takes all.
+
+    Raises:
+        InputError: an unknown name.
+    """
+
+    def __init__(self, names: Sequence[str] | None = None) -> None:
+        known = {tool.name: tool for tool in TOOLS}
+        self.names: tuple[str, ...] = tuple(known) if names is None else tuple(names)
+        unknown = [name for name in self.names if name not in known]
+        if unknown or not self.names:
+            raise InputError(
+                f"unknown tool {', '.join(unknown) or '(none)'}; choose from {', '.join(known)}."
+            )
+        self._tools = [known[name] for name in self.names]
+        self._pipeline = Pipeline()
+
+    def start(self, batch: RawBatch) -> Tensor:
+        """The neutral render, ``(B, 3, H, W)`` display sRGB in [0, 1]."""
+        return self._pipeline.neutral(batch)
+
+    def apply(self, working: Tensor, tools: np.ndarray, strengths: Tensor) -> Tensor:
+        """Apply tool ``tools[i]`` with ``strengths[i]`` in [-1, 1] to image i; see `apply_tools`."""
+        return apply_tools(working, tools, strengths, self._tools)
+
+    def show(self, working: Tensor) -> Tensor:
+        """Working images are display sRGB already."""
+        return working
