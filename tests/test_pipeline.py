@@ -1,6 +1,10 @@
 """The whole ISP: neutral renders, independence within a batch, one look at every size."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
+import rawpy
 import torch
 import torch.nn.functional as F
 
@@ -9,6 +13,7 @@ from isp_env.color import linear_to_srgb, srgb_to_linear
 from isp_env.frame import RawBatch, RawFrame
 from isp_env.parameters import PARAMETERS, ParameterSpace
 from isp_env.pipeline import _CHUNK_PIXELS, Pipeline
+from isp_env.raw import read_raw, shrink
 
 WHITE_BALANCE = torch.tensor([2.0, 1.0, 1.5])
 COLOR_MATRIX = torch.tensor([[1.6, -0.5, -0.1], [-0.2, 1.4, -0.2], [0.0, -0.5, 1.5]])
@@ -100,6 +105,38 @@ def test_a_preview_looks_like_the_full_render_shrunk():
 
     assert agreement(space.neutral_values(4)) >= 40
     assert agreement(random_values(space, 4, reach=0.5)) >= 30
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["RAW_NIKON_D1.NEF", "LG_G4_linear.dng", "CANON_EOS_6D_linear.dng"])
+def test_the_neutral_render_is_libraws_on_real_raws(name, data_root):
+    path = data_root / "raws" / name
+    frame = read_raw(path, demosaic="half", highlights="clip")
+    with rawpy.imread(str(path)) as raw:
+        options = {"half_size": raw.raw_pattern is not None, "output_bps": 16, "no_auto_bright": True}
+        pixels = raw.postprocess(use_camera_wb=True, gamma=(2.4, 12.92), **options)
+    expected = torch.from_numpy(pixels.astype(np.float32).transpose(2, 0, 1) / 65535)
+    assert psnr(Pipeline().neutral(RawBatch.stack([frame]))[0], expected) >= 50
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["RAW_NIKON_D1.NEF", "CANON_EOS_6D_linear.dng"])
+def test_a_preview_of_a_real_raw_looks_like_its_full_render_shrunk(name, data_root):
+    space = ParameterSpace()
+    full = read_raw(data_root / "raws" / name, demosaic="half")
+    preview = RawBatch.stack([replace(full, image=shrink(full.image, 256))])
+    pipeline = Pipeline(space)
+
+    def agreement(values: torch.Tensor) -> float:
+        shrunk = linear_to_srgb(shrink(srgb_to_linear(pipeline.render_full(full, values[0])), 256))
+        return psnr(pipeline(preview, values)[0], shrunk)
+
+    assert agreement(space.neutral_values(1)) >= 40
+    assert agreement(random_values(space, 1, reach=0.5)) >= 30
+    for name in ("denoise_luma", "denoise_chroma", "highlights", "dehaze", "clarity", "clahe", "sharpen"):
+        actions = torch.zeros(1, len(space))
+        actions[0, space.names.index(name)] = 0.5
+        assert agreement(space.to_physical(actions)) >= 34, name
 
 
 def test_inputs_are_left_untouched():

@@ -1,0 +1,186 @@
+"""Each operator alone: reference values, identity, monotone effect, edges; and the filters beneath them."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from isp_env import filters
+from isp_env.color import linear_to_srgb
+from isp_env.operators import balance, color, curves, denoise, detail, equalize, presence, tone
+
+RAMP = torch.linspace(0, 1, 1024).expand(1, 3, 8, 1024)
+
+
+def one(value: float) -> torch.Tensor:
+    return torch.tensor([value])
+
+
+def test_box_mean_is_scipys_uniform_filter():
+    image = torch.rand(2, 1, 20, 31)
+    expected = ndimage.uniform_filter(image[1, 0].numpy(), size=7, mode="nearest")
+    assert np.allclose(filters.box_mean(image, 3)[1, 0].numpy(), expected, atol=1e-6)
+
+
+def test_gaussian_blur_is_scipys_with_one_width_an_image():
+    image = torch.rand(2, 1, 40, 50)
+    blurred = filters.gaussian_blur(image, torch.tensor([1.0, 2.0]), reach=8)
+    for i, sigma in enumerate((1.0, 2.0)):
+        expected = ndimage.gaussian_filter(image[i, 0].numpy(), sigma, mode="mirror", radius=8)
+        assert np.allclose(blurred[i, 0].numpy(), expected, atol=1e-5)
+
+
+def test_shrinking_averages():
+    image = torch.rand(1, 3, 64, 96)
+    assert torch.allclose(filters.shrink(image, 16), torch.nn.functional.avg_pool2d(image, 4), atol=1e-6)
+    assert filters.shrink(image, 64) is image
+    assert filters.shrink(torch.rand(1, 1, 100, 333), 30).shape == (1, 1, 30, 100)
+
+
+def test_encode_is_the_srgb_transfer_function():
+    assert torch.allclose(curves.encode(RAMP), linear_to_srgb(RAMP), atol=2e-7)
+
+
+@pytest.mark.parametrize("signs", [(a, b, c) for a in (-1, 0, 1) for b in (-1, 0, 1) for c in (-1, 0, 1)])
+def test_the_tone_curve_is_monotone_at_every_corner_of_its_range(signs):
+    curve = curves.knot_curve(RAMP, 0.2 * torch.tensor([signs], dtype=torch.float32))[0, 0, 0]
+    assert curve.diff().min() >= -1e-6
+    assert curve[0] == 0
+    assert abs(float(curve[-1]) - 1) < 1e-6
+
+
+def test_knots_are_bernstein_control_points():
+    x, offsets = 0.3, [0.1, -0.05, 0.2]
+    points = [0, 0.25 + offsets[0], 0.5 + offsets[1], 0.75 + offsets[2], 1]
+    while len(points) > 1:  # de Casteljau
+        points = [a + x * (b - a) for a, b in itertools.pairwise(points)]
+    value = curves.knot_curve(torch.full((1, 3, 1, 1), x), torch.tensor([offsets]))
+    assert torch.allclose(value, torch.full_like(value, points[0]), atol=1e-6)
+
+
+@pytest.mark.parametrize("amount", [-1.0, 0.5, 1.0])
+def test_contrast_is_monotone_and_leaves_black_middle_grey_and_white(amount):
+    curve = curves.contrast(RAMP, one(amount))[0, 0, 0]
+    assert curve.diff().min() >= -1e-6
+    fixed = torch.tensor([0.0, curves.MIDDLE_GREY, 1.0]).view(1, 1, 1, 3).expand(1, 3, 1, 3)
+    assert torch.allclose(curves.contrast(fixed, one(amount)), fixed, atol=1e-6)
+
+
+def test_temperature_warms_and_tint_takes_green_away():
+    gains, matrix = torch.tensor([[2.0, 1.0, 1.5]]), torch.eye(3)[None]
+    warm = balance.balance_gains(gains, matrix, one(60.0), one(0.0))[0] / gains[0]
+    assert warm[0] > 1.1
+    assert warm[2] < 0.9
+    magenta = balance.balance_gains(gains, matrix, one(0.0), one(0.25))[0] / gains[0]
+    assert torch.allclose(magenta, torch.tensor([1.0, 2**-0.25, 1.0]), atol=1e-6)
+
+
+def test_neutral_balance_is_the_as_shot_gains_exactly():
+    gains = torch.rand(4, 3) + 1
+    matrix = torch.eye(3) + 0.1 * torch.randn(4, 3, 3)
+    assert torch.equal(balance.balance_gains(gains, matrix, torch.zeros(4), torch.zeros(4)), gains)
+
+
+def test_a_singular_color_matrix_keeps_the_balance_finite():
+    gains = balance.balance_gains(torch.ones(1, 3), torch.zeros(1, 3, 3), one(50.0), one(0.1))
+    assert torch.isfinite(gains).all()
+
+
+def test_exposure_of_one_stop_doubles_the_light():
+    linear = balance.to_linear_srgb(torch.full((1, 3, 2, 2), 0.2), torch.eye(3)[None], one(1.0))
+    assert torch.allclose(linear, torch.full_like(linear, 0.4))
+
+
+@pytest.mark.parametrize("amounts", [(-1, 1, -1, 1), (1, -1, 1, -1), (-1, -1, -1, -1), (1, 1, 1, 1)])
+def test_tone_regions_never_swap_bright_and_dark(amounts):
+    step = RAMP.square()  # an even ramp of lightness
+    flat_base = torch.cat([torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)], dim=1)  # base layer = lightness
+    out = tone.tone_regions(step, flat_base, [one(float(a)) for a in amounts])
+    assert out[0, 0, 0].diff().min() >= -1e-5
+
+
+def test_shadows_lift_the_dark_and_highlights_lower_the_bright():
+    image = torch.cat([torch.full((1, 3, 64, 32), 0.02), torch.full((1, 3, 64, 32), 0.9)], dim=3)
+    zero = one(0.0)
+    lifted = tone.tone_regions(image, tone.base_maps(image), (zero, one(1.0), zero, zero))
+    assert lifted[0, 0, 32, 4] > 1.5 * 0.02
+    assert abs(lifted[0, 0, 32, 60] / 0.9 - 1) < 0.05
+    lowered = tone.tone_regions(image, tone.base_maps(image), (one(-1.0), zero, zero, zero))
+    assert lowered[0, 0, 32, 60] < 0.7
+    assert abs(lowered[0, 0, 32, 4] / 0.02 - 1) < 0.05
+
+
+def test_tone_mapping_keeps_white_lifts_middle_grey_and_is_reinhards():
+    mapped = tone.tone_map(RAMP, one(0.5))[0, 0, 0]  # p = 2
+    x = RAMP[0, 0, 0]
+    assert torch.allclose(mapped, 2 * x * (1 + 2 * x / 2**2) / (1 + 2 * x), atol=1e-6)
+    assert abs(float(mapped[-1]) - 1) < 1e-6
+
+
+def test_saturation_of_minus_one_is_grey_and_luma_stays():
+    image = torch.rand(1, 3, 16, 16)
+    grey = color.mix_colors(image, color.color_mix(one(-1.0), one(0.0), one(0.0), one(0.0)))
+    assert torch.allclose(grey, filters.luminance(image).expand_as(grey), atol=1e-6)
+    turned = color.mix_colors(image, color.color_mix(one(0.7), one(15.0), one(0.0), one(0.0)))
+    assert torch.allclose(filters.luminance(turned), filters.luminance(image), atol=1e-5)
+
+
+def test_hue_turns_red_towards_yellow():
+    red = torch.tensor([0.8, 0.2, 0.2]).view(1, 3, 1, 1)
+    turned = color.mix_colors(red, color.color_mix(one(0.0), one(20.0), one(0.0), one(0.0)))[0, :, 0, 0]
+    assert turned[1] > turned[2] + 0.05
+
+
+def test_vibrance_strengthens_pale_colours_more_than_strong_ones():
+    pale, strong = (torch.tensor(c).view(1, 3, 1, 1) for c in ([0.55, 0.5, 0.5], [0.95, 0.1, 0.1]))
+
+    def growth(image):
+        after = color.vibrance(image, one(1.0))
+        return float((after.amax() - after.amin()) / (image.amax() - image.amin()))
+
+    assert growth(pale) > 1.5
+    assert growth(strong) < 1.1
+
+
+def test_denoising_lowers_noise_and_keeps_edges():
+    clean = torch.cat([torch.full((1, 3, 128, 64), 0.1), torch.full((1, 3, 128, 64), 0.6)], dim=3)
+    noisy = clean + 0.015 * torch.randn_like(clean)
+    out = denoise.denoise_luma(noisy, denoise.luma_maps(noisy, one(1.0)), one(1.0))
+    out = denoise.denoise_chroma(out, denoise.chroma_maps(out, one(1.0)), one(1.0))
+    assert (out - clean).std() < 0.5 * (noisy - clean).std()
+    assert (out[0, 1, :, 70].mean() - out[0, 1, :, 57].mean()) > 0.48
+
+
+def test_dehaze_removes_a_veil_and_its_negative_adds_one():
+    scene = torch.rand(1, 3, 64, 64) * 0.5
+    hazy = 0.6 * scene + 0.4 * 0.9
+    clear = presence.dehaze(hazy, presence.dehaze_maps(hazy), one(1.0))
+    assert clear.std() > 1.3 * hazy.std()
+    veiled = presence.dehaze(scene, presence.dehaze_maps(scene), one(-1.0))
+    assert veiled.std() < 0.8 * scene.std()
+    assert veiled.mean() > scene.mean()
+
+
+def test_clarity_and_sharpening_raise_local_contrast_with_their_amount():
+    texture = 0.3 + 0.03 * torch.randn(1, 3, 128, 128)
+    maps = tone.base_maps(texture)
+    spread = [float(presence.clarity(texture, maps, one(c)).std()) for c in (-1.0, 0.0, 1.0)]
+    assert spread == sorted(spread)
+    maps = detail.sharpen_maps(texture, one(0.4))
+    spread = [float(detail.sharpen(texture, maps, one(c)).std()) for c in (-0.5, 0.0, 1.5)]
+    assert spread == sorted(spread)
+
+
+def test_clahe_is_opencvs():
+    cv2 = pytest.importorskip("cv2")
+    rng = np.random.default_rng(0)
+    smooth = ndimage.gaussian_filter(rng.random((256, 256)), 8)
+    levels = np.uint8(40 + 150 * (smooth - smooth.min()) / np.ptp(smooth))
+    # few tiles: OpenCV gives the remainder of its integer division, up to 256 pixels a tile, to the dark bins
+    expected = cv2.createCLAHE(clipLimit=3.0, tileGridSize=(2, 2)).apply(levels)
+    luma = torch.from_numpy(levels)[None, None].float() / 255
+    maps = equalize.equalize_maps(luma.expand(1, 3, 256, 256), tiles=2, bins=256, clip=3.0)
+    ours = equalize.equalized_luma(luma, maps)[0, 0].numpy() * 255
+    assert np.abs(ours - expected).mean() < 2.5
