@@ -58,7 +58,10 @@ def rmse(predictions: ArrayLike, targets: ArrayLike) -> float:
 
 
 def plcc_logistic(predictions: ArrayLike, targets: ArrayLike) -> float:
-    """Pearson's correlation after `fit_logistic` has mapped the predictions to the targets' scale."""
+    """Pearson's correlation after `fit_logistic` has mapped the predictions to the targets' scale.
+
+    The fit may fall, so the sign is lost: a scorer that points the wrong way shows it in SROCC and `plcc`.
+    """
     x, y = _checked(predictions, targets, "PLCC")
     mapped = logistic(x, fit_logistic(x, y))
     # a flat fit explains nothing; its correlation is 0 / 0 but for rounding

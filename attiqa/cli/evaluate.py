@@ -126,15 +126,15 @@ def _print(results: list[dict[str, Any]]) -> None:
     width = max(len(result["model"]) for result in results)
     print(
         f"{'model':<{width}}  {'dataset':<12} {'images':>6}  {'over':<10}"
-        + "".join(f"{m:>23}" for m in METRICS)
+        + "".join(f"{m:>25}" for m in METRICS)
     )
     for result in results:
         start = f"{result['model']:<{width}}  {result['dataset']:<12} {result['images']:>6}  "
-        print(f"{start}{'all':<10}" + "".join(f"{_with_interval(result['overall'][m]):>23}" for m in METRICS))
+        print(f"{start}{'all':<10}" + "".join(f"{_with_interval(result['overall'][m]):>25}" for m in METRICS))
         splits = result["splits"]
         if splits:
             cells = (f"{splits['median'][m]:.3f} \u00b1 {splits['std'][m]:.3f}" for m in METRICS)
-            print(f"{start}{len(splits['rows']):>2} splits " + "".join(f"{cell:>23}" for cell in cells))
+            print(f"{start}{len(splits['rows']):>2} splits " + "".join(f"{cell:>25}" for cell in cells))
         if "feature_cosine" in result:
             print(f"{start}feature cosine before and after: {result['feature_cosine']['mean']:.3f}")
 
