@@ -33,13 +33,14 @@ from benchmarks.agreement import (
     metric_header,
     published_beside,
 )
+from benchmarks.cards import IN_SAMPLE, ZERO_SHOT, cross_validated, protocol
 from benchmarks.common import ScoringOptions, load_scorers, origins, report_failures, score_all
 from benchmarks.in_domain import probe_rows
 from benchmarks.paper import AGIQA_3K
 from benchmarks.plots import scatter
 from benchmarks.records import names_digest, write_items, write_record
 from benchmarks.scorers import ScoreColumn
-from benchmarks.tables import markdown, number
+from benchmarks.tables import markdown, number, with_interval
 
 GENERATED = ("agiqa-3k", "avt-ai", "agiqa-1k", "aigiqa-20k", "csv")
 PROTOCOLS = ("zero-shot", "in-domain")
@@ -85,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
     folder = options.folder(f"agiqa-{options.dataset}")
     results = _zero_shot(rated, columns, options)
     in_domain = _in_domain(rated, options, folder) if "in-domain" in options.protocols else []
-    text = _report(rated, results, in_domain, columns, missing)
+    text = _report(rated, results, in_domain, columns, missing, options.view)
     print(text)
     _write(options, folder, rated, columns, results, in_domain, missing, text)
     return EXIT_OK
@@ -135,6 +136,7 @@ def _report(
     in_domain: Sequence[dict[str, Any]],
     columns: Sequence[ScoreColumn],
     missing: Sequence[tuple[str, str]],
+    view: str,
 ) -> str:
     """The whole report as Markdown."""
     title = DATASETS[rated.name].title
@@ -152,14 +154,28 @@ def _report(
         note = "" if target == "quality" else " (a quality model is not made for it)"
         parts += [
             f"### Against {target}{note}",
-            _overall_table(rated, target, groupings["all"], columns, in_domain),
+            _overall_table(rated, target, groupings["all"], columns, in_domain, view),
         ]
-        notes = [f"- {name}: {result['note']}" for name, result in groupings["all"].items() if result["note"]]
+        notes = _notes(rated, target, groupings["all"], columns)
         parts += ["\n".join(notes)] if notes else []
         for grouping in _GROUPINGS:
             if grouping in groupings:
                 parts += [f"SROCC per {grouping} (images), zero-shot:", group_table(groupings[grouping])]
     return "\n\n".join([*parts, origins(columns, missing), *report_failures(columns)])
+
+
+def _notes(
+    rated: RatedSet, target: str, results: dict[str, Any], columns: Sequence[ScoreColumn]
+) -> list[str]:
+    """What is not defined, and which rows are no test of their model."""
+    notes = [f"- {name}: {result['note']}" for name, result in results.items() if result["note"]]
+    for column in columns:
+        if target == "quality" and protocol(column.card, rated.name) == IN_SAMPLE:
+            notes.append(
+                f"- {column.name} was fitted to these ratings: its in-sample row, and its rows per group, "
+                "show the fit only."
+            )
+    return notes
 
 
 def _overall_table(
@@ -168,10 +184,17 @@ def _overall_table(
     results: dict[str, Any],
     columns: Sequence[ScoreColumn],
     in_domain: Sequence[dict[str, Any]],
+    view: str,
 ) -> str:
-    rows = [
-        [column.name, column.kind, "zero-shot", *metric_cells(results[column.name])] for column in columns
-    ]
+    rows = []
+    for column in columns:
+        kind = protocol(column.card, rated.name) if target == "quality" else ZERO_SHOT
+        rows.append([column.name, column.kind, kind, *metric_cells(results[column.name])])
+        unseen = cross_validated(column.card, rated.name, view) if target == "quality" else None
+        if unseen is not None:
+            cells = [with_interval(unseen[name], unseen[f"{name}_ci95"]) for name in ("srocc", "plcc")]
+            label = "out of fold, from its card"
+            rows.append([column.name, "measured", label, str(len(rated)), *cells, "-", "-", "-"])
     if target == "quality":
         rows += [[row["scorer"], "measured", row["protocol"], *metric_cells(row)] for row in in_domain]
         if rated.name == "agiqa-3k":

@@ -11,21 +11,22 @@ from numpy.typing import NDArray
 
 from attiqa.datasets.tables import read_csv
 from attiqa.errors import InputError
-from attiqa.metrics import bootstrap_interval, fit_logistic, krcc, logistic, plcc, rmse, srocc
+from attiqa.evaluation.agreement import METRICS
+from attiqa.evaluation.agreement import agreement as measure
 from benchmarks.scorers import ScoreColumn, identity
 from benchmarks.tables import markdown, with_interval
 
 Vector = NDArray[np.float64]
 
-# our order of columns; the last two are taken after the 4-parameter logistic
-METRICS = ("srocc", "plcc", "krcc", "plcc_logistic", "rmse")
 _TITLES = {
     "srocc": "SROCC",
     "plcc": "PLCC",
-    "krcc": "KRCC",
     "plcc_logistic": "PLCC logistic",
+    "krcc": "KRCC",
     "rmse": "RMSE logistic",
 }
+# the logistic has four parameters: through so few points it goes exactly
+_LOGISTIC_NEEDS = 5
 
 # which of the metrics that authors publish beside their data fall with quality
 _FALLING = frozenset({"niqe", "ilniqe", "brisque", "piqe", "pi"})
@@ -36,18 +37,16 @@ def agreement(
     ratings: Vector,
     clusters: Sequence[str] | NDArray[np.str_],
     *,
-    intervals: Sequence[str] = METRICS,
     repeats: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """All metrics of one scorer on one set of images.
+    """`attiqa.evaluation.agreement` for tables: counts what it leaves out, says what is not defined.
 
     Args:
         scores: ``(N,)``, higher is better; NaN where there is none.
         ratings: ``(N,)`` human ratings; NaN where there is none.
-        clusters: ``(N,)`` prompts; the bootstrap draws whole prompts.
-        intervals: metrics that get an interval. The logistic is fitted once and held through the draws.
-        repeats: bootstrap draws.
+        clusters: ``(N,)`` prompts; the bootstrap draws whole prompts, or images where there is one prompt.
+        repeats: bootstrap draws; 0 leaves the intervals out.
         seed: of the bootstrap.
 
     Returns:
@@ -56,31 +55,26 @@ def agreement(
     """
     here = np.isfinite(scores) & np.isfinite(ratings)
     x, y, labels = scores[here], ratings[here], np.asarray(clusters)[here]
-    result: dict[str, Any] = {"items": int(here.sum()), "dropped": int((~here).sum()), "note": None}
-    empty = {"value": None, "interval": None}
-    result["metrics"] = {name: dict(empty) for name in METRICS}
-    try:
-        srocc(x, y)  # says in a sentence what is wrong where no correlation is defined
-        mapped = logistic(x, fit_logistic(x, y)) if len(x) > 4 else None
-    except InputError as error:
-        return result | {"note": str(error)}
     one_cluster = len(set(labels)) == 1
-    if one_cluster:
-        result["note"] = "one prompt only: intervals are over images"
-    for name in METRICS:
-        statistic, values = _statistic(name), mapped if name in ("plcc_logistic", "rmse") else x
-        if values is None:
-            continue
-        try:
-            cell = {"value": statistic(values, y), "interval": None}
-            if name in intervals:
-                groups = None if one_cluster else labels
-                draws = {"repeats": repeats, "seed": seed}
-                cell["interval"] = bootstrap_interval(statistic, values, y, clusters=groups, **draws)
-        except InputError as error:
-            result["note"] = str(error)
-        result["metrics"][name] = cell
-    return result
+    result: dict[str, Any] = {"items": len(x), "dropped": int((~here).sum()), "note": None}
+    rows: dict[str, dict[str, float]] = {}
+    try:
+        rows = measure(x, y, repeats=0)
+        if repeats:
+            groups = None if one_cluster else labels
+            rows = measure(x, y, clusters=groups, repeats=repeats, seed=seed)
+        if one_cluster:
+            result["note"] = "one prompt only: intervals are over images"
+    except InputError as error:
+        result["note"] = str(error)
+    if len(x) < _LOGISTIC_NEEDS:
+        rows = {name: row for name, row in rows.items() if name not in ("plcc_logistic", "rmse")}
+    return result | {"metrics": {name: _cell(rows.get(name, {})) for name in METRICS}}
+
+
+def _cell(row: Mapping[str, float]) -> dict[str, Any]:
+    interval = (row["low"], row["high"]) if "low" in row else None
+    return {"value": row.get("value"), "interval": interval}
 
 
 def by_group(
@@ -92,14 +86,13 @@ def by_group(
     repeats: int,
     seed: int,
 ) -> dict[str, dict[str, Any]]:
-    """`agreement` inside each group, such as one generator's images; SROCC alone has an interval."""
+    """`agreement` inside each group, such as one generator's images."""
     labels, prompts = np.asarray(groups), np.asarray(clusters)
     return {
         str(name): agreement(
             column.oriented[labels == name],
             ratings[labels == name],
             prompts[labels == name],
-            intervals=("srocc",),
             repeats=repeats,
             seed=seed,
         )
@@ -169,10 +162,6 @@ def group_table(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
         cells = [result["metrics"]["srocc"] for result in groups.values()]
         rows.append([scorer, *(with_interval(cell["value"], cell["interval"], 2) for cell in cells)])
     return markdown(header, rows)
-
-
-def _statistic(name: str) -> Any:
-    return {"srocc": srocc, "plcc": plcc, "krcc": krcc, "plcc_logistic": plcc, "rmse": rmse}[name]
 
 
 def _stem(name: str) -> str:

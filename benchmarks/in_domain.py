@@ -17,11 +17,12 @@ from tqdm import tqdm
 import attiqa
 from attiqa.datasets.rated import RatedSet
 from attiqa.errors import InputError
+from attiqa.evaluation.agreement import METRICS
 from attiqa.files import atomic_path
 from attiqa.images import read_image, to_float
 from attiqa.scoring import read_ahead
 from attiqa.splits import random_splits, write_splits
-from benchmarks.agreement import METRICS, agreement
+from benchmarks.agreement import agreement
 from benchmarks.records import names_digest
 from benchmarks.scorers import identity
 
@@ -56,7 +57,7 @@ def probe_rows(
             here = readable[test]
             fitted = linear_probe(features[train], rated.mos[train], rated.groups[train])
             predicted[here] = fitted.predict(features[test[here]])
-            results.append(agreement(predicted, rated.mos[test], rated.groups[test], intervals=()))
+            results.append(agreement(predicted, rated.mos[test], rated.groups[test], repeats=0))
         protocol = f"in-domain, linear probe, {splits} splits"
         rows.append({"scorer": name, "protocol": protocol, "splits_sha256": digest} | median_row(results))
     return rows

@@ -26,11 +26,12 @@ import attiqa
 from attiqa.datasets.rated import RatedSet
 from attiqa.datasets.registry import DATASETS, load_dataset
 from attiqa.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, command
+from attiqa.evaluation.agreement import METRICS
 from attiqa.files import write_text
 from attiqa.images import read_image, to_float
 from attiqa.options import as_record, option, parse
 from attiqa.views import VIEWS
-from benchmarks.agreement import METRICS, agreement, metric_cells, metric_header
+from benchmarks.agreement import agreement, metric_cells, metric_header
 from benchmarks.grid import (
     Cell,
     collect,
@@ -173,7 +174,7 @@ def _work(cell: Cell, sets: Mapping[str, RatedSet], options: IqaOptions, folder:
     readable = np.isfinite(unseen).all(axis=1)
     predicted = np.full(len(rows), np.nan)
     predicted[readable] = probe.predict(unseen[readable])
-    result = agreement(predicted, test.mos[rows], test.groups[rows], intervals=())
+    result = agreement(predicted, test.mos[rows], test.groups[rows], repeats=0)
     return result | {"train_images": len(fitted_on), "test_digest": names_digest(test.names[rows])}
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ class Scorer:
         lower_is_better: True for NIQE, BRISQUE and their kind; statistics turn such values round.
         value_range: the values that it can give, in words.
         score: float32 ``(B, 3, H, W)`` display sRGB in [0, 1] -> ``(B,)``, in the scorer's own units.
+        card: of a quality model: what it was trained on, and how that was checked.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Scorer:
     lower_is_better: bool
     value_range: str
     score: Callable[[torch.Tensor], torch.Tensor]
+    card: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class ScoreColumn:
         values: float64 ``(N,)`` in the scorer's own units; NaN where there is none.
         failures: (item, sentence) for each NaN whose reason is known.
         kind: "measured" here, or "published" by others.
+        card: of a quality model, as in `Scorer`.
     """
 
     name: str
@@ -52,6 +56,7 @@ class ScoreColumn:
     values: NDArray[np.float64]
     failures: list[tuple[str, str]] = field(default_factory=list)
     kind: str = "measured"
+    card: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def oriented(self) -> NDArray[np.float64]:
@@ -81,6 +86,7 @@ def model_scorer(name: str, device: str = "cpu", view: str = "whole") -> Scorer:
         lower_is_better=False,
         value_range="stated on its card",
         score=lambda images: model.score(images, view),
+        card=model.card,
     )
 
 

@@ -90,6 +90,7 @@ def score_files(
         lower_is_better=scorer.lower_is_better,
         values=np.array([np.nan if value is None else value for value in values]),
         failures=[(str(path), reasons[path]) for path in digests if path in reasons],
+        card=scorer.card,
     )
 
 

@@ -22,6 +22,7 @@ from attiqa.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, command
 from attiqa.files import write_text
 from attiqa.options import as_record, option, parse
 from benchmarks.agreement import published_beside
+from benchmarks.cards import IN_SAMPLE, protocol
 from benchmarks.common import ScoringOptions, load_scorers, origins, report_failures, score_all
 from benchmarks.pairs import LAYOUTS, Pair, pairs_from_ratings, read_pairs
 from benchmarks.paper import SD_PAIRS
@@ -65,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError("no scorer is left; name one with --model or --peers.")
     results = [outcomes(pairs, dict(zip(names, c.oriented.tolist(), strict=True))) for c in columns]
     rows = [
-        {"scorer": column.name, "kind": column.kind}
+        {"scorer": column.name, "kind": _kind(options, column)}
         | accuracy_row(pairs, result, repeats=options.repeats, seed=options.seed)
         for column, result in zip(columns, results, strict=True)
     ]
@@ -90,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
         ["benchmarks/sd_pairs.py"],
         {
             "options": as_record(options),
-            "protocol": "zero-shot",
+            "protocol": "zero-shot, but for rows that are marked in-sample",
             "pairs": len(pairs),
             "prompts": len({pair.prompt for pair in pairs}),
             "pairs_digest": names_digest(f"{pair.image_a} {pair.image_b}" for pair in pairs),
@@ -120,6 +121,12 @@ def _load(options: PairOptions, data: Path) -> tuple[list[Pair], dict[str, Path]
     return pairs, {name: folder / name for name in names}, []
 
 
+def _kind(options: PairOptions, column: ScoreColumn) -> str:
+    """Measured or published; and whether a model was fitted to the very ratings that the pairs come from."""
+    fitted = options.layout == "ratings" and protocol(column.card, options.dataset) == IN_SAMPLE
+    return f"{column.kind}, {IN_SAMPLE}" if fitted else column.kind
+
+
 def _report(
     pairs: Sequence[Pair],
     rows: list[dict[str, Any]],
@@ -132,7 +139,7 @@ def _report(
     ties = sum(not pair.decided for pair in pairs)
     prompts = len({pair.prompt for pair in pairs})
     head = f"{len(pairs)} pairs of {prompts} prompts; people tied on {ties}, which count for no scorer."
-    parts = ["## Preference pairs, zero-shot", head, _accuracy_table(rows)]
+    parts = ["## Preference pairs", head, _accuracy_table(rows)]
     notes = [f"- {row['scorer']}: {row['note']}" for row in rows if row["note"]]
     parts += ["\n".join(notes)] if notes else []
     parts += ["Accuracy by strength of agreement:", _strength_table(strengths)]

@@ -16,6 +16,7 @@ from attiqa.errors import InputError
 from benchmarks import common, in_domain
 from benchmarks.agiqa import main
 from benchmarks.agreement import agreement, by_group, published_beside, published_scores
+from benchmarks.cards import cross_validated, protocol
 from benchmarks.scorers import ScoreColumn, Scorer
 
 PROMPTS = 10
@@ -216,6 +217,28 @@ def test_a_published_table_without_its_key_is_refused(tmp_path: Path) -> None:
         published_scores(path, ["a"])
 
 
+CARD = {
+    "training_data": [{"what": "human/avt_ai: mean quality of 69 generated images"}],
+    "cross_validation": {
+        "avt-ai": {"rows": {"attiqa (whole view, out of fold)": {"srocc": 0.3, "srocc_ci95": [0.1, 0.5]}}}
+    },
+}
+
+
+def test_a_model_that_learnt_from_a_set_is_in_sample_there_and_nowhere_else() -> None:
+    assert protocol(CARD, "avt-ai") == "in-sample"
+    assert protocol(CARD, "avt-quality") == protocol(CARD, "ava") == protocol({}, "avt-ai") == "zero-shot"
+    assert protocol({"training_data": [{"what": "KonIQ-10k, 80 %"}]}, "koniq10k") == "in-sample"
+
+
+def test_the_cards_own_cross_validation_is_found_by_view() -> None:
+    found = cross_validated(CARD, "avt-ai", "whole")
+    assert found is not None
+    assert found["srocc"] == 0.3
+    assert cross_validated(CARD, "avt-ai", "five") is None
+    assert cross_validated({}, "avt-ai", "whole") is None
+
+
 @pytest.mark.data
 def test_published_columns_of_avt_ai_give_the_known_correlations(data_root: Path) -> None:
     folder = data_root / "human" / "avt_ai"
@@ -223,7 +246,7 @@ def test_published_columns_of_avt_ai_give_the_known_correlations(data_root: Path
     quality = np.array([float(row["quality"]) for row in rows])
     prompts = [row["prompt"] for row in rows]
     found = {
-        column.name.split()[0]: agreement(column.oriented, quality, prompts, intervals=())
+        column.name.split()[0]: agreement(column.oriented, quality, prompts, repeats=0)
         for column in published_beside(folder, [f"{row['image_key']}.webp" for row in rows])
     }
     # computed with SciPy on the same files when they were collected
