@@ -7,6 +7,7 @@ is one layout: ``(3, H, W)``, display sRGB. What cannot be brought to it is refu
 from __future__ import annotations
 
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -38,8 +39,13 @@ def read_image(path: str | Path) -> torch.Tensor:
         raise InputError(f"{path} is not a file; expected an image ({', '.join(sorted(IMAGE_SUFFIXES))}).")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes); expected an image.")
+    return decode_image(path, path)
+
+
+def decode_image(source: Path | IO[bytes], path: str | Path) -> torch.Tensor:
+    """As `read_image`, from a file or from bytes in memory; `path` is what error sentences call it."""
     try:
-        with Image.open(path) as opened:
+        with Image.open(source) as opened:
             return _to_rgb(ImageOps.exif_transpose(opened), path)
     except UnidentifiedImageError:
         raise InputError(f"{path} is not an image that Pillow can read; convert it to PNG or JPEG.") from None
@@ -47,7 +53,7 @@ def read_image(path: str | Path) -> torch.Tensor:
         raise InputError(f"{path} cannot be decoded ({error}); is the file complete?") from None
 
 
-def _to_rgb(image: Image.Image, path: Path) -> torch.Tensor:
+def _to_rgb(image: Image.Image, path: str | Path) -> torch.Tensor:
     if image.mode in _DEEP_GREY:
         grey = np.asarray(image, dtype=np.float32) / 257.0
         pixels = np.repeat(np.clip(np.rint(grey), 0, 255).astype(np.uint8)[..., None], 3, axis=2)

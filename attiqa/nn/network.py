@@ -38,6 +38,24 @@ class AttributeHeads(nn.Module):
         return (hidden * self.last_weight).sum(-1) + self.last_bias
 
 
+class Regressor(nn.Module):
+    """Concatenated hidden layers of the heads to one score: an MLP (section 3.5) plus a linear path.
+
+    The linear path is our addition: small sets of ratings are fitted on it in closed form, and what the MLP
+    has learnt stays as it is.
+    """
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+        self.linear = nn.Linear(width, 1, bias=False)
+        nn.init.zeros_(self.linear.weight)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """``(..., width)`` to ``(...)``."""
+        return (self.mlp(hidden) + self.linear(hidden)).squeeze(-1)
+
+
 class AttributeNetwork(nn.Module):
     """Attributes and a quality score from one backbone.
 
@@ -51,14 +69,12 @@ class AttributeNetwork(nn.Module):
         self.architecture: dict[str, Any] = {}  # what `build_network` was given; goes onto the card
         self.backbone = backbone
         self.heads = AttributeHeads(backbone.width, hidden, attributes)
-        self.regressor = nn.Sequential(
-            nn.Linear(attributes * hidden, regressor_hidden), nn.ReLU(), nn.Linear(regressor_hidden, 1)
-        )
+        self.regressor = Regressor(attributes * hidden, regressor_hidden)
 
     def outputs(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Pooled features ``(B, width)`` to attributes ``(B, K)`` and quality ``(B,)``."""
         hidden = self.heads.hidden(features)
-        return self.heads.last(hidden), self.regressor(hidden.flatten(1)).squeeze(1)
+        return self.heads.last(hidden), self.regressor(hidden.flatten(1))
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """``(B, 3, H, W)`` display sRGB in [0, 1] to attributes ``(B, K)`` and quality ``(B,)``."""

@@ -1,0 +1,70 @@
+"""Photographs held in memory, decoded once, and random crops of them at the network's scale."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from attiqa.errors import InputError
+from attiqa.images import read_image, to_float
+from attiqa.views import WHOLE_SIDE, resize
+
+_KEPT_SIDE = 1.6 * WHOLE_SIDE  # no crop zooms in further, so more pixels would only cost memory
+
+
+class PhotographPool:
+    """uint8 photographs in memory; what cannot be read is kept in `failures` and left out."""
+
+    def __init__(self, paths: Sequence[Path], progress: bool = False) -> None:
+        self.paths: list[Path] = []
+        self.images: list[torch.Tensor] = []  # uint8 (3, H, W), display sRGB
+        self.failures: list[tuple[Path, str]] = []
+        for path in tqdm(paths, desc="decoding", unit="image", disable=not progress):
+            try:
+                self.images.append(_reduced(read_image(path)))
+                self.paths.append(path)
+            except InputError as error:
+                self.failures.append((path, str(error)))
+        if not self.images:
+            raise InputError(f"none of {len(paths)} photographs could be read; {self.failures[0][1]}")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def crop(self, index: int, side: int, generator: torch.Generator) -> torch.Tensor:
+        """A `random_square` of photograph `index`."""
+        return random_square(to_float(self.images[index]).unsqueeze(0), side, generator)
+
+
+def random_square(image: torch.Tensor, side: int, generator: torch.Generator) -> torch.Tensor:
+    """A random square of a photograph, mirrored half the time.
+
+    Args:
+        image: float32 ``(1, 3, H, W)``, display sRGB; it is first brought to between 0.9 and 1.5 times the
+            whole view's scale.
+        side: of the square.
+        generator: of scale, place and mirroring.
+
+    Returns:
+        float32 ``(3, side, side)``, display sRGB in [0, 1].
+    """
+    height, width = image.shape[-2:]
+    zoom, top, left, mirror = torch.rand(4, generator=generator).tolist()
+    scale = max((0.9 + 0.6 * zoom) * WHOLE_SIDE / math.sqrt(height * width), side / min(height, width))
+    resized = resize(image, max(side, round(height * scale)), max(side, round(width * scale)))[0]
+    y, x = (
+        int(part * (length - side + 1)) for part, length in zip((top, left), resized.shape[1:], strict=True)
+    )
+    crop = resized[:, y : y + side, x : x + side]
+    return crop.flip(2) if mirror < 0.5 else crop
+
+
+def _reduced(image: torch.Tensor) -> torch.Tensor:
+    height, width = image.shape[-2:]
+    scale = min(1.0, _KEPT_SIDE / math.sqrt(height * width))
+    small = resize(image.unsqueeze(0).float(), round(height * scale), round(width * scale))[0]
+    return small.round().clamp(0, 255).to(torch.uint8)

@@ -1,0 +1,119 @@
+"""Fitting the score to few human ratings, in closed form, on hidden layers that are computed once.
+
+Backbone, heads and the regressor's MLP stay as pretraining left them. A fit takes a fraction of a second, so
+cross-validation refits it for every fold and chooses its penalty inside the training folds.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from attiqa.nn.network import Regressor
+
+PSEUDO_SPREAD = 0.15  # standard deviation of pseudo-ratings within a scene, on MOS in [0, 1]
+PSEUDO_WEIGHT = 30.0  # of the photographs beside one rated set; chosen on validation photographs
+
+
+@dataclass(frozen=True)
+class RatedFeatures:
+    """Rated images behind a frozen network.
+
+    Attributes:
+        hidden: view name to ``(N, V, D)``, the concatenated hidden layers of V crops an image.
+        mos: ``(N,)`` in [0, 1].
+        groups: ``(N,)`` prompt or source of each image; a group stays on one side of a split.
+    """
+
+    hidden: dict[str, torch.Tensor]
+    mos: torch.Tensor
+    groups: Sequence[str]
+
+    def select(self, chosen: torch.Tensor) -> RatedFeatures:
+        """The images where the boolean ``(N,)`` `chosen` is true."""
+        groups = [group for group, kept in zip(self.groups, chosen.tolist(), strict=True) if kept]
+        return RatedFeatures({k: v[chosen] for k, v in self.hidden.items()}, self.mos[chosen], groups)
+
+
+def predict(regressor: Regressor, hidden: torch.Tensor) -> torch.Tensor:
+    """``(N, V, D)`` to the mean score over the V crops, ``(N,)``."""
+    with torch.inference_mode():
+        return regressor(hidden).mean(1)
+
+
+class PseudoRated:
+    """Photographs and their distortions, rated by the MLP itself: what a fit must not unlearn.
+
+    Only differences between versions of one scene count: what pretraining learnt is which version is better,
+    not which scene. Their share of the normal equations is computed once and serves every fold.
+    """
+
+    def __init__(self, start: Regressor, photographs: torch.Tensor) -> None:
+        """Rate `photographs`, hidden layers ``(scenes, versions, D)``, with the regressor of pretraining."""
+        self.start = start
+        flat = photographs.flatten(0, 1)
+        self.mean, self.std = flat.mean(0), flat.std(0) + 1e-3
+        columns = self.columns(flat).unflatten(0, photographs.shape[:2])
+        columns = (columns - columns.mean(1, keepdim=True)).flatten(0, 1)
+        score = columns[:, -2]
+        rating = PSEUDO_SPREAD * score / score.std()
+        self.normal = columns.T @ columns / len(columns)
+        self.moment = columns.T @ rating / len(columns)
+
+    def columns(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The regressors of the fit for ``(M, D)`` hidden layers: standardised, MLP score, one; float64."""
+        with torch.inference_mode():
+            score = self.start.mlp(hidden)
+        standardised = (hidden - self.mean) / self.std
+        return torch.cat([standardised, score, torch.ones_like(score)], dim=1).double()
+
+
+def fit_regressor(
+    rated: Sequence[RatedFeatures],
+    photographs: PseudoRated,
+    *,
+    penalty: float,
+    pseudo_weight: float = PSEUDO_WEIGHT,
+) -> Regressor:
+    """Fit scale, offset and linear path to ratings, while distorted photographs keep their pseudo-ratings.
+
+    Minimises over a, b and w the squared error of ``a * mlp(h) + w . z(h) + b``, z being `hidden`
+    standardised over the photographs: its mean over each set, view and crop (sets and views count the same),
+    plus `pseudo_weight` times its mean over photographs, there as differences from the scene's mean, plus
+    ``penalty * |w|^2``. The pseudo-rating of a photograph is the MLP's score brought to `PSEUDO_SPREAD`.
+    Our choice.
+
+    Args:
+        rated: one or more rated sets.
+        photographs: with the regressor as pretraining left it.
+        penalty: of the ridge.
+        pseudo_weight: of the photographs.
+
+    Returns:
+        A fitted copy of the regressor; its scores are on the scale of the ratings.
+    """
+    normal, moment = pseudo_weight * photographs.normal, pseudo_weight * photographs.moment
+    for group in rated:
+        for hidden in group.hidden.values():
+            columns = photographs.columns(hidden.flatten(0, 1))
+            mos = group.mos.repeat_interleave(hidden.shape[1]).double()
+            weight = 1 / (len(group.hidden) * len(columns))
+            normal = normal + weight * columns.T @ columns
+            moment = moment + weight * columns.T @ mos
+    # only w is penalised; the jitter keeps a constant MLP solvable
+    D = len(photographs.mean)
+    ridge = torch.cat([torch.full((D,), penalty), torch.full((2,), 1e-9)]).double()
+    solution = torch.linalg.solve(normal + ridge.diag(), moment).float()
+    return _assembled(photographs, solution[:D], float(solution[D]), float(solution[D + 1]))
+
+
+def _assembled(photographs: PseudoRated, weights: torch.Tensor, scale: float, offset: float) -> Regressor:
+    fitted = copy.deepcopy(photographs.start).requires_grad_(False).eval()
+    weights = weights / photographs.std
+    fitted.mlp.get_parameter("2.weight").mul_(scale)
+    fitted.mlp.get_parameter("2.bias").mul_(scale).add_(offset - float(weights @ photographs.mean))
+    fitted.linear.weight.copy_(weights.unsqueeze(0))
+    return fitted
