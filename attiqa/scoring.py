@@ -125,15 +125,19 @@ class _Buckets:
         self.batch = batch
         self._waiting: dict[torch.Size, list[tuple[int, Path, torch.Tensor]]] = defaultdict(list)
         self._pixels = 0
+        self._count = 0
 
     def add(self, position: int, path: Path, crops: torch.Tensor) -> dict[int, ScoredImage]:
         """Add the crops ``(V, 3, h, w)`` of one image; returns what this made ready, by position."""
         bucket = self._waiting[crops.shape]
         bucket.append((position, path, crops))
         self._pixels += crops[:, 0].numel()
+        self._count += 1
         if len(bucket) >= self.batch:
             return self._score(crops.shape)
-        return self.flush() if self._pixels >= _WAITING_PIXELS else {}
+        # rows come out in order, so one image of a rare shape would hold back all that follow
+        full = self._pixels >= _WAITING_PIXELS or self._count >= 4 * self.batch
+        return self.flush() if full else {}
 
     def flush(self) -> dict[int, ScoredImage]:
         """Score all that wait."""
@@ -146,6 +150,7 @@ class _Buckets:
         positions, paths, crops = zip(*self._waiting.pop(shape), strict=True)
         stacked = torch.stack(crops)  # (B, V, 3, h, w)
         self._pixels -= stacked[:, :, 0].numel()
+        self._count -= len(stacked)
         # each crop is an image that is already cut: looked at in full
         quality, attributes = self.model.assess(stacked.flatten(0, 1), "full")
         quality = quality.view(len(stacked), -1).mean(dim=1)
