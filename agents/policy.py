@@ -35,26 +35,36 @@ Observations = dict[str, np.ndarray]
 
 
 class StandardisedExtractor(BaseFeaturesExtractor):
-    """All entries of a Dict observation as one vector ``(B, D)``, standardised and clipped to ±5.
+    """All entries of a Dict observation as one vector ``(B, D)``: standardised, clipped to ±5, and each entry
+    divided by the square root of its size.
 
     Mean and spread are measured once, on observations of the training frames (`calibrate`), and travel
-    with the weights; a statistic that keeps moving would change what an old sample meant.
+    with the weights; a statistic that keeps moving would change what an old sample meant. The division gives
+    a thousand features of a network and a histogram of 64 bins one say each: a step of Adam moves every
+    weight alike, and with a thousand inputs of size one it moved the action from one end to the other
+    (TRIALS.md).
     """
 
     LIMIT = 5.0
+    LENGTH = 4.0  # of each entry, when it lies one deviation from the mean
 
     mean: torch.Tensor
     scale: torch.Tensor
+    share: torch.Tensor
 
     def __init__(self, observation_space: spaces.Dict):
         sizes = [get_flattened_obs_dim(space) for space in observation_space.spaces.values()]
         super().__init__(observation_space, features_dim=sum(sizes))
+        self._keys = list(observation_space.spaces)
         self.register_buffer("mean", torch.zeros(sum(sizes)))
         self.register_buffer("scale", torch.ones(sum(sizes)))
+        share = torch.cat([torch.full((size,), self.LENGTH / size**0.5) for size in sizes])
+        self.register_buffer("share", share, persistent=False)
 
     def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
         """Preprocessed observations, each ``(B, ...)``, to ``(B, D)``."""
-        return ((self._flat(observations) - self.mean) * self.scale).clamp(-self.LIMIT, self.LIMIT)
+        standard = (self._flat(observations) - self.mean) * self.scale
+        return standard.clamp(-self.LIMIT, self.LIMIT) * self.share
 
     def calibrate(self, observations: dict[str, torch.Tensor]) -> None:
         """Set mean and spread from observations ``(B, ...)``; what hardly varies is only centred."""
@@ -63,9 +73,9 @@ class StandardisedExtractor(BaseFeaturesExtractor):
         spread = flat.std(dim=0, correction=0)
         self.scale.copy_(torch.where(spread > 1e-4, 1.0 / spread.clamp(min=1e-4), 1.0))
 
-    @staticmethod
-    def _flat(observations: dict[str, torch.Tensor]) -> torch.Tensor:
-        return torch.cat([value.flatten(start_dim=1) for value in observations.values()], dim=1)
+    def _flat(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
+        # in the order of the space: a rollout buffer and an environment may order their dicts differently
+        return torch.cat([observations[key].flatten(start_dim=1) for key in self._keys], dim=1)
 
 
 def check_action_space(algo: str, action_space: spaces.Space[Any]) -> None:
