@@ -18,6 +18,7 @@ from isp_env.frame import FrameSource
 from isp_env.parameters import TUNE_PARAMETERS, ParameterSpace
 from isp_env.pipeline import Pipeline
 
+MAX_BATCH = 16  # on a CPU: larger groups leave its caches and are slower an image
 RAWS = "scenes"  # folder of the raws that a run makes for itself
 
 
@@ -42,6 +43,7 @@ def make_core(source: FrameSource, scores: Judging, short_side: int, device: str
         scores.reward,
         short_side=short_side,
         device=device,
+        max_batch=MAX_BATCH if device == "cpu" else 64,
         encoder=scores.encoder,
     )
 

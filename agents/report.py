@@ -99,7 +99,8 @@ def _curve(part: SubFigure, metrics: Path, targets: dict[str, float]) -> None:
         axes.axhline(value, linestyle="--", linewidth=1, color=f"C{number + 2}", label=name)
     axes.axhline(0.0, color="grey", linewidth=0.8)
     axes.set(xlabel="renders", ylabel="gain over the neutral render")
-    axes.legend(fontsize=8, loc="lower right")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=8, loc="lower right")
 
 
 def _sheet(part: SubFigure, scenes: Sequence[Pair], space: ParameterSpace) -> None:

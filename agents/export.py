@@ -1,0 +1,70 @@
+"""Enhance raws and photographs with a trained policy.
+
+``python agents/export.py --run RUN --input FILE_OR_DIR... --out DIR``. The exit code is 0 when every file was
+exported or existed already, and 2 when any failed; the others are done all the same.
+"""
+
+# ruff: noqa: RUF009  (`option` is a dataclass field)
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+if not __package__:  # run as a script, from whatever directory: the checkout is where imports begin
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from agents.exporting import Enhancer, export
+from agents.image_files import SUFFIXES
+from agents.judging import judging
+from agents.launch import choose_device
+from agents.policy_file import load_policy
+from attiqa.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, command
+from attiqa.options import option, parse
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What the command line can say."""
+
+    run: Path = option(help="run folder of agents/train_isp.py")
+    input: list[Path] = option(help="raws, photographs, or folders of them", metavar="FILE_OR_DIR")
+    out: Path = option(help="where pictures and their parameters go; made where missing")
+    format: str = option("jpeg", help="8-bit jpeg, 16-bit png or 16-bit tiff", choices=list(SUFFIXES))
+    quality: int = option(95, help="of a JPEG, 1 to 100")
+    overwrite: bool = option(False, help="replace pictures that exist")
+    device: str = option("auto", help="where previews are scored: cpu, cuda, mps or auto")
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.quality <= 100:
+            raise InputError(f"--quality lies between 1 and 100; got {self.quality}.")
+        if self.out.exists() and not self.out.is_dir():
+            raise InputError(f"{self.out} is a file; --out is a folder.")
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Export, and say what became of each file."""
+    options = parse(ExportOptions, argv, prog="export.py", description=" ".join(__doc__.split()))
+    stored = load_policy(options.run)
+    device = choose_device(options.device)
+    enhancer = Enhancer(stored, judging("attiqa-mini", device), device)
+    done = export(
+        enhancer,
+        options.input,
+        options.out,
+        kind=options.format,
+        quality=options.quality,
+        overwrite=options.overwrite,
+    )
+    for _, sentence in done.failures:
+        print(f"failed: {sentence}", file=sys.stderr)
+    for picture in done.kept:
+        print(f"kept: {picture} exists; --overwrite replaces it", file=sys.stderr)
+    print(f"{len(done.written)} written to {options.out}, {len(done.kept)} kept, {len(done.failures)} failed")
+    return EXIT_BAD_INPUT if done.failures else EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main(None))

@@ -1,0 +1,175 @@
+"""Exports: right pixels, right way up, right colours and names, and nothing lost on the way."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image, ImageCms
+
+from agents.evaluation import Bench
+from agents.experiment import Experiment
+from agents.exporting import Enhancer, export
+from agents.image_files import read_exif, write_picture
+from agents.judging import Judging
+from agents.policy_file import load_policy
+from attiqa.errors import InputError
+from isp_env.embedded import write_scene
+from isp_env.envs import Core
+from isp_env.parameters import TUNE_PARAMETERS, ParameterSpace
+from isp_env.pipeline import Pipeline
+from isp_env.sources import RawFolder, read_frame
+from tests.fakes import RandomFrames
+from tests.tiny import tiny_model
+
+
+@pytest.fixture(scope="module")
+def scores(tmp_path_factory: pytest.TempPathFactory) -> Judging:
+    model = tiny_model(tmp_path_factory.mktemp("model"))
+    eye = {"name": "tiny", "digest": model.digest}
+    return Judging(model, model.features, model.score, {}, {"eye": eye})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, scores: Judging) -> Path:
+    """A run whose policy brightens by half a stop whatever it sees."""
+    space = ParameterSpace(TUNE_PARAMETERS)
+    frames = RandomFrames([(72, 80)] * 4)
+    core = Core(frames, space, Pipeline(space), scores.score, short_side=72, encoder=scores.encoder)
+    folder = tmp_path_factory.mktemp("run")
+    about = scores.about | {"short_side": 72}
+    built = Experiment(folder, core, Bench(core, scores.score), steps=64, num_envs=16, about=about)
+    bias = torch.zeros(len(space))
+    bias[space.names.index("exposure")] = 0.25
+    built.model.policy.action_net.bias.data.copy_(bias)  # type: ignore[operator,union-attr]
+    built.conclude({"policy": built.policy()}, 0.0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def raws(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("raws")
+    coarse = np.random.default_rng(0).integers(0, 255, (6, 8, 3), dtype=np.uint8)
+    photograph = folder / "photo.png"
+    Image.fromarray(coarse).resize((400, 300), Image.Resampling.BICUBIC).save(photograph)
+    generator = torch.Generator().manual_seed(0)
+    return write_scene(folder / "dng", "scene", photograph, 2, (192, 256), generator=generator)
+
+
+@pytest.fixture
+def enhancer(run: Path, scores: Judging) -> Enhancer:
+    return Enhancer(load_policy(run), scores)
+
+
+def test_the_picture_is_the_pipelines_own_render(enhancer, raws, tmp_path):
+    done = export(enhancer, raws[:1], tmp_path, kind="png")
+    frame = read_frame(raws[0])
+    record = json.loads((tmp_path / "scene-00.json").read_text())
+    assert record["parameters"]["exposure"] == pytest.approx(0.5)
+    assert record["units"]["exposure"] == "EV"
+    values = torch.tensor([record["parameters"][name] for name in enhancer.space.names])
+    expected = (enhancer.pipeline.render_full(frame, values) * 65535).round().permute(1, 2, 0).numpy()
+    pixels = cv2.imread(str(done.written[0]), cv2.IMREAD_UNCHANGED)[:, :, ::-1]  # OpenCV reads BGR
+    assert pixels.dtype == np.uint16
+    np.testing.assert_allclose(pixels, expected, atol=1)
+    assert record["policy_digest"] == enhancer.stored.digest
+    assert record["source_digest"] == frame.digest
+    assert record["score"] != record["neutral_score"]
+
+
+@pytest.mark.parametrize("kind, suffix", [("jpeg", ".jpg"), ("png", ".png"), ("tiff", ".tif")])
+def test_every_format_holds_the_picture_and_an_srgb_profile(tmp_path, kind, suffix):
+    ramp = torch.linspace(0, 1, 96).expand(3, 64, 96) * torch.tensor([1.0, 0.7, 0.4]).view(3, 1, 1)
+    path = tmp_path / f"ramp{suffix}"
+    write_picture(path, ramp, kind, 98, read_exif(path))
+    if kind == "tiff":
+        with tifffile.TiffFile(path) as file:
+            profile, pixels = file.pages[0].iccprofile, file.asarray() / 65535  # type: ignore[union-attr]
+    else:
+        with Image.open(path) as picture:
+            profile = picture.info["icc_profile"]
+        pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[:, :, ::-1] / (255 if kind == "jpeg" else 65535)
+    assert "sRGB" in ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
+    np.testing.assert_allclose(pixels, ramp.permute(1, 2, 0).numpy(), atol=0.012 if kind == "jpeg" else 1e-4)
+
+
+def photograph(path: Path, orientation: int = 1) -> Path:
+    """Red above, blue below, as stored; with EXIF."""
+    pixels = np.zeros((60, 90, 3), np.uint8)
+    pixels[:30, :, 0], pixels[30:, :, 2] = 200, 200
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F], exif[0x0110] = orientation, "Maker", "Model 1"
+    exif.get_ifd(0x8769).update({0x829A: 0.01, 0x8827: 400, 0x9003: "2026:01:02 03:04:05"})
+    Image.fromarray(pixels).save(path, exif=exif, quality=95)
+    return path
+
+
+def test_orientation_is_applied_once_and_exif_is_carried_over(enhancer, tmp_path):
+    source = photograph(tmp_path / "turned.jpg", orientation=6)  # stored turned; upright is 60 wide, 90 high
+    export(enhancer, [source], tmp_path / "out")
+    with Image.open(tmp_path / "out" / "turned.jpg") as picture:
+        exif = picture.getexif()
+        details = exif.get_ifd(0x8769)
+        pixels = np.asarray(picture).astype(int)
+    assert pixels.shape == (90, 60, 3)
+    assert exif[0x0112] == 1
+    assert (exif[0x010F], exif[0x0110]) == ("Maker", "Model 1")
+    assert (details[0x8827], details[0x9003]) == (400, "2026:01:02 03:04:05")
+    assert float(details[0x829A]) == pytest.approx(0.01)
+    right, left = pixels[:, 45:].mean((0, 1)), pixels[:, :15].mean((0, 1))  # orientation 6: top goes right
+    assert right[0] > right[2]
+    assert left[2] > left[0]
+
+
+def test_inputs_of_one_name_do_not_collide(enhancer, tmp_path):
+    for folder, suffix in (("a", ".jpg"), ("b", ".jpg"), ("b", ".png")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        photograph(tmp_path / folder / f"same{suffix}")
+    done = export(enhancer, [tmp_path / "a", tmp_path / "b"], tmp_path / "out")
+    assert len({path.name for path in done.written}) == 3
+    assert all(path.with_suffix(".json").is_file() for path in done.written)
+
+
+def test_nothing_is_overwritten_unless_asked(enhancer, raws, tmp_path):
+    first = export(enhancer, raws, tmp_path)
+    before = first.written[0].read_bytes()
+    first.written[0].write_bytes(b"mine")
+    again = export(enhancer, raws, tmp_path)
+    assert again.kept == first.written
+    assert again.written == []
+    assert first.written[0].read_bytes() == b"mine"
+    export(enhancer, raws, tmp_path, overwrite=True)
+    assert first.written[0].read_bytes() == before
+
+
+def test_a_broken_file_is_named_and_the_others_are_exported(enhancer, raws, tmp_path):
+    (tmp_path / "text.dng").write_text("no raw")
+    (tmp_path / "empty.dng").touch()
+    (tmp_path / "half.dng").write_bytes(raws[1].read_bytes()[:3000])
+    done = export(enhancer, [raws[0], tmp_path], tmp_path / "out")
+    assert [path.name for path in done.written] == ["scene-00.jpg"]
+    assert {path.name for path, _ in done.failures} == {"text.dng", "empty.dng", "half.dng"}
+
+
+def test_a_policy_that_saw_through_another_model_is_refused(run, scores):
+    other = Judging(
+        scores.reward, scores.encoder, scores.score, {}, {"eye": {"name": "x", "digest": "0" * 64}}
+    )
+    with pytest.raises(InputError, match="the policy sees through tiny"):
+        Enhancer(load_policy(run), other)
+
+
+def test_exports_of_the_real_raws_are_upright_and_whole(enhancer, data_root, tmp_path):
+    names = ["RAW_KODAK_DC50.KDC", "LG_G4_linear.dng", "CANON_EOS_6D_linear.dng"]
+    done = export(enhancer, [data_root / "raws" / name for name in names], tmp_path)
+    assert not done.failures
+    source = RawFolder([data_root / "raws" / name for name in names])
+    for picture, path in zip(done.written, source.paths, strict=True):
+        with Image.open(picture) as opened:
+            assert opened.size[::-1] == tuple(read_frame(path).image.shape[-2:])
