@@ -21,6 +21,8 @@ from isp_env.frame import FrameSource
 
 RESAMPLES = 10_000
 
+Measure = Callable[[torch.Tensor, Group], torch.Tensor]
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -32,6 +34,7 @@ class Outcome:
         clipped: ``(F,)``, share of pixels with a channel at 0 or 255.
         evaluations: renders spent on each frame to find it.
         judges: ``(F,)`` each, scores that the reward does not contain, as gains over neutral.
+        measures: ``(F,)`` each, whatever else the bench measures; NaN where a frame has none.
         actions: ``(F, P)`` in [-1, 1]; None where it is not a point of the action space.
     """
 
@@ -40,6 +43,7 @@ class Outcome:
     clipped: Floats
     evaluations: int
     judges: dict[str, Floats] = field(default_factory=dict)
+    measures: dict[str, Floats] = field(default_factory=dict)
     actions: Floats | None = None
 
 
@@ -51,6 +55,7 @@ class Bench:
         score: the plain quality model, for the table's second column.
         judges: further scores, by name, that the reward does not contain.
         clusters: ``(F,)``, the scene of each frame; None takes each frame for a scene.
+        measures: further columns: renders ``(b, 3, H, W)`` and the frames behind them to ``(b,)``.
     """
 
     def __init__(
@@ -59,10 +64,12 @@ class Bench:
         score: Reward,
         judges: Mapping[str, Reward] | None = None,
         clusters: Sequence[Hashable] | None = None,
+        measures: Mapping[str, Measure] | None = None,
     ) -> None:
         self.core = core
         self._scorers: dict[str, Reward] = {"score": score, **(judges or {})}
         self._judges = tuple(judges or {})
+        self._measures = dict(measures or {})
         self.clusters = np.arange(len(core)) if clusters is None else np.asarray(clusters)
         self._numbers = np.arange(len(core), dtype=np.int64)
         self._neutral_scores = self._measure(lambda group: core.pipeline.neutral(group.raw))
@@ -105,8 +112,9 @@ class Bench:
     def _measure(self, render: Callable[[Group], torch.Tensor]) -> Tensors:
         def run(group: Group) -> Tensors:
             images = render(group)
-            scores = {name: torch.as_tensor(scorer(images)) for name, scorer in self._scorers.items()}
-            return self.core.look(images, group, observe=False) | scores
+            seen = self.core.look(images, group, observe=False)
+            seen |= {name: torch.as_tensor(scorer(images)) for name, scorer in self._scorers.items()}
+            return seen | {name: measure(images, group) for name, measure in self._measures.items()}
 
         with torch.no_grad():
             return self.core.table.batched(self._numbers, run)
@@ -118,6 +126,7 @@ class Bench:
             clipped=_floats(measured["clipped_fraction"]),
             evaluations=evaluations,
             judges={name: _floats(measured[name] - self._neutral_scores[name]) for name in self._judges},
+            measures={name: _floats(measured[name]) for name in self._measures},
             actions=actions,
         )
 
@@ -151,16 +160,13 @@ def summarise(outcomes: Mapping[str, Outcome], bench: Bench) -> dict[str, dict[s
             "clipped_fraction": float(outcome.clipped.mean()),
             "evaluations": outcome.evaluations,
         }
-        | (
-            {
-                "judges": {
-                    judge: {"gain": float(gains.mean()), "gain_ci95": list(bench.interval(gains))}
-                    for judge, gains in outcome.judges.items()
-                }
-            }
-            if outcome.judges
-            else {}
-        )
+        | {
+            "judges": {
+                judge: {"gain": float(gains.mean()), "gain_ci95": list(bench.interval(gains))}
+                for judge, gains in outcome.judges.items()
+            },
+            "measures": {name: _mean(values) for name, values in outcome.measures.items()},
+        }
         for name, outcome in outcomes.items()
     }
 
@@ -171,10 +177,17 @@ def share_of(part: Outcome, whole: Outcome) -> float | None:
     return float(part.gains.mean()) / gain if gain > 0 else None
 
 
+def _mean(values: Floats) -> float | None:
+    """The mean of what is finite; None where nothing is."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else None
+
+
 def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """The held-out table as text."""
-    judges = list(next(iter(rows.values())).get("judges", {}))
-    head = ["", "reward", "95 % interval", "score", "clipped", "renders", *judges]
+    first = next(iter(rows.values()))
+    judges, measures = list(first["judges"]), list(first["measures"])
+    head = ["", "reward", "95 % interval", "score", "clipped", "renders", *judges, *measures]
     lines = [head]
     for name, row in rows.items():
         low, high = row["reward_ci95"]
@@ -187,6 +200,10 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
                 f"{100 * row['clipped_fraction']:.2f} %",
                 str(row["evaluations"]),
                 *(f"{row['judges'][judge]['gain']:+.4f}" for judge in judges),
+                *(
+                    "-" if row["measures"][name] is None else f"{row['measures'][name]:.3f}"
+                    for name in measures
+                ),
             ]
         )
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]

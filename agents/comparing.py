@@ -1,0 +1,138 @@
+"""A stored policy on any folder, beside the camera, LibRaw and searches, and references if there are any."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from agents.evaluation import Bench, Measure, Outcome, fallen_judges, share_of, summarise
+from agents.judging import Judging
+from agents.launch import make_core
+from agents.playing import make_envs, play
+from agents.policy_file import StoredPolicy
+from agents.search import SearchResult, cma_es, coordinate_search, random_search
+from attiqa.errors import InputError
+from attiqa.fidelity import FIDELITY
+from attiqa.images import list_images
+from attiqa.rewards.guarded import color_distance
+from isp_env.color import linear_to_srgb
+from isp_env.envs.core import Core
+from isp_env.envs.frames import Group
+from isp_env.raw import read_photograph_as_frame
+from isp_env.sources import RawFolder
+
+CURVE = (1, 2, 4, 8, 16, 32, 64, 128, 256, 400, 800, 1600)  # evaluations at which a search is read off
+
+
+def compare(
+    stored: StoredPolicy,
+    scores: Judging,
+    inputs: list[Path],
+    *,
+    references: Path | None = None,
+    random_renders: int = 64,
+    search_renders: int = 400,
+    seed: int = 0,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """The held-out table for `inputs`, and the curve of gain against evaluations, as JSON values.
+
+    Args:
+        stored: the policy.
+        scores: its reward, eye, score and judges.
+        inputs: raws, photographs, or folders of them.
+        references: folder of finished pictures of the same names (an expert's); adds PSNR, SSIM, CIEDE2000.
+        random_renders: renders a frame of random search.
+        search_renders: renders a frame of CMA-ES and of coordinate search; 0 leaves them out.
+        seed: of the searches.
+        device: where renders are made and scored.
+
+    Raises:
+        InputError: nothing to read, or no reference that fits.
+    """
+    source = RawFolder(inputs)
+    short_side = int(stored.card["short_side"])
+    core = make_core(source, scores, short_side, device)
+    measures: dict[str, Measure] = {"color_distance": lambda images, group: _distance(core, images, group)}
+    if references is not None:
+        measures |= _fidelity(core, references, short_side)
+    bench = Bench(core, scores.score, scores.judges, measures=measures)
+    frames, parameters = len(bench), len(core.space)
+    found: dict[str, SearchResult] = {
+        "random_search": random_search(bench.gains, frames, parameters, random_renders, seed)
+    }
+    if search_renders:
+        found["coordinate_search"] = coordinate_search(bench.gains, frames, parameters, search_renders)
+        found["cma_es"] = cma_es(bench.gains, frames, parameters, search_renders, seed)
+    env = make_envs(stored.card["task"], core, frames)
+    outcomes: dict[str, Outcome] = {
+        "neutral": bench.neutral(),
+        "libraw_auto": bench.libraw_auto(source, short_side),
+        **{name: bench.at(result.actions, result.evaluations) for name, result in found.items()},
+        "policy": bench.at(*play(env, np.arange(frames), stored.act)),
+    }
+    return {
+        "held_out": summarise(outcomes, bench),
+        "shares_of": {name: share_of(outcomes["policy"], outcomes[name]) for name in found},
+        "curves": {name: _curve(result) for name, result in found.items()},
+        "files": {name: _row(outcomes, number) for number, name in enumerate(core.names)},
+        "failures": [sentence for _, sentence in [*source.failures, *core.table.failures]],
+        "warnings": fallen_judges(outcomes["policy"], bench),
+        "policy_digest": stored.digest,
+        **scores.about,
+    }
+
+
+def _curve(found: SearchResult) -> dict[str, float]:
+    """Mean gain after so many evaluations."""
+    means = found.curve.mean(axis=0)
+    return {str(count): float(means[count - 1]) for count in CURVE if count <= len(means)}
+
+
+def _row(outcomes: Mapping[str, Outcome], number: int) -> dict[str, dict[str, float]]:
+    return {
+        name: {"reward": float(outcome.gains[number]), "score": float(outcome.scores[number])}
+        for name, outcome in outcomes.items()
+    }
+
+
+def _distance(core: Core, images: torch.Tensor, group: Group) -> torch.Tensor:
+    return color_distance(images, core.pipeline.neutral(group.raw))
+
+
+def _fidelity(core: Core, folder: Path, short_side: int) -> dict[str, Measure]:
+    """PSNR, SSIM and CIEDE2000 against the pictures in `folder` whose names are those of the frames."""
+    paths = {path.stem: path for path in list_images([folder])}
+    pictures = {
+        number: linear_to_srgb(read_photograph_as_frame(paths[name], short_side).image)
+        for number, name in enumerate(core.names)
+        if name in paths
+    }
+    if not pictures:
+        raise InputError(
+            f"no picture in {folder} has the name of an input (such as {core.names[0]}); a reference is "
+            "called like its input, whatever its suffix."
+        )
+
+    def measure(name: str) -> Measure:
+        function = FIDELITY[name][0]
+
+        def run(images: torch.Tensor, group: Group) -> torch.Tensor:
+            values = []
+            for image, number in zip(images.cpu(), group.members.tolist(), strict=True):
+                if number not in pictures:
+                    values.append(float("nan"))
+                    continue
+                # published pairs differ by a pixel or two in size
+                size = (int(image.shape[-2]), int(image.shape[-1]))
+                reference = torch.nn.functional.interpolate(pictures[number][None], size, mode="area")[0]
+                values.append(function(image, reference))
+            return torch.tensor(values)
+
+        return run
+
+    return {name: measure(name) for name in FIDELITY}

@@ -1,0 +1,111 @@
+"""The evaluation table says what its rows earn, and counts what it could not use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from agents.comparing import compare
+from agents.evaluation import Bench, cluster_interval, fallen_judges, table
+from agents.experiment import Experiment
+from agents.judging import Judging
+from agents.launch import make_core
+from agents.policy_file import StoredPolicy, load_policy
+from agents.scenes import split
+from attiqa.errors import InputError
+from isp_env.sources import RawFolder
+from tests.fakes import MeanGrey, small_core
+
+
+def grey(images: torch.Tensor) -> torch.Tensor:
+    return -(images.mean(dim=(1, 2, 3)) - 0.5).abs()
+
+
+def means(images: torch.Tensor) -> torch.Tensor:
+    return images.mean(dim=(2, 3))
+
+
+SCORES = Judging(grey, means, grey, {"darkness": lambda images: -means(images).mean(dim=1)}, {"eye": {}})
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Dark photographs, and the same ones brightened as an expert would."""
+    root = tmp_path_factory.mktemp("photographs")
+    for number in range(3):
+        coarse = np.random.default_rng(number).integers(20, 90, (4, 6, 3), dtype=np.uint8)
+        picture = Image.fromarray(coarse).resize((96, 72), Image.Resampling.BICUBIC)
+        for folder, gain in (("input", 1), ("expert", 2)):
+            (root / folder).mkdir(exist_ok=True)
+            picture.point(lambda value, gain=gain: value * gain).save(root / folder / f"scene{number}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> StoredPolicy:
+    """An untrained policy: it renders neutral."""
+    folder = tmp_path_factory.mktemp("run")
+    core = make_core(RawFolder([photographs / "input"]), SCORES, 72, "cpu")
+    built = Experiment(folder, core, Bench(core, grey), steps=16, num_envs=4, about={"short_side": 72})
+    built.conclude({"policy": built.policy()}, 0.0)
+    return load_policy(folder)
+
+
+def test_the_table_compares_searches_policy_and_references(stored, photographs):
+    record = compare(
+        stored,
+        SCORES,
+        [photographs / "input"],
+        references=photographs / "expert",
+        random_renders=16,
+        search_renders=60,
+    )
+    rows = record["held_out"]
+    assert list(rows) == ["neutral", "libraw_auto", "random_search", "coordinate_search", "cma_es", "policy"]
+    assert rows["policy"]["reward"] == pytest.approx(0.0, abs=1e-6)
+    assert rows["cma_es"]["reward"] > rows["random_search"]["reward"] > 0.1
+    assert rows["neutral"]["measures"]["color_distance"] == 0.0
+    assert rows["cma_es"]["measures"]["psnr"] > rows["neutral"]["measures"]["psnr"]
+    assert record["curves"]["random_search"]["16"] == pytest.approx(rows["random_search"]["reward"])
+    assert set(record["files"]) == {"scene0", "scene1", "scene2"}
+    assert "psnr" in table(rows)
+
+
+def test_references_of_other_names_are_refused(stored, photographs, tmp_path):
+    Image.new("RGB", (96, 72)).save(tmp_path / "other.png")
+    with pytest.raises(InputError, match="has the name of an input"):
+        compare(stored, SCORES, [photographs / "input"], references=tmp_path, search_renders=0)
+
+
+def test_the_interval_resamples_scenes_and_not_renders():
+    values = np.repeat([0.0, 1.0, 2.0, 3.0], 25)
+    scenes = np.repeat(np.arange(4), 25)
+    low, high = cluster_interval(values, scenes)
+    assert (low, high) == (0.5, 2.5)  # the 2.5 % and 97.5 % points of the mean of 4 draws from 0, 1, 2, 3
+    alone = cluster_interval(values, np.arange(100))
+    assert alone[0] > low
+    assert alone[1] < high
+
+
+def test_a_judge_that_falls_while_the_reward_rises_is_named():
+    core = small_core(MeanGrey(1.0), sizes=[(72, 72)] * 6)
+    darker = {"darkness": lambda images: -images.mean(dim=(1, 2, 3))}
+    bench = Bench(core, grey, darker)
+    brighter = bench.at(np.full((6, 2), [0.2, 0.0]), 1)
+    sentences = fallen_judges(brighter, bench)
+    assert len(sentences) == 1
+    assert "the judge darkness" in sentences[0]
+    assert fallen_judges(bench.neutral(), bench) == []
+
+
+def test_the_split_keeps_copies_together_and_holds_at_least_one_out():
+    for seed in range(20):
+        training, held_out = split(["a", "b", "a", "c", "d"], seed)
+        assert sorted(training + held_out) == [0, 1, 2, 3, 4]
+        assert held_out
+        assert ({0, 2} <= set(training)) or ({0, 2} <= set(held_out))
+    assert split(["a", "a"], 0) == ([0, 1], [])
