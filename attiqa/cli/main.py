@@ -10,6 +10,11 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "data": ("attiqa.cli.data", "known datasets, whether one is whole, its splits as a file"),
     "evaluate": ("attiqa.cli.evaluate", "models against human ratings, with intervals and splits"),
     "score": ("attiqa.cli.score", "quality and five attributes of image files"),
+    "pretrain": (
+        "attiqa.cli.pretrain",
+        "train attribute heads on pseudo-labels",
+    ),
+    "finetune": ("attiqa.cli.finetune", "fit a pretrained model to a dataset's human ratings"),
     "label": ("attiqa.cli.label", "label images by attribute with CLIP antonym prompts"),
 }
 

@@ -10,7 +10,8 @@ import torch
 from tqdm import tqdm
 
 from attiqa.errors import InputError
-from attiqa.images import read_image, to_float
+from attiqa.images import to_float
+from attiqa.training.store import Entry
 from attiqa.views import WHOLE_SIDE, resize
 
 _KEPT_SIDE = 1.6 * WHOLE_SIDE  # no crop zooms in further, so more pixels would only cost memory
@@ -19,18 +20,19 @@ _KEPT_SIDE = 1.6 * WHOLE_SIDE  # no crop zooms in further, so more pixels would 
 class PhotographPool:
     """uint8 photographs in memory; what cannot be read is kept in `failures` and left out."""
 
-    def __init__(self, paths: Sequence[Path], progress: bool = False) -> None:
-        self.paths: list[Path] = []
+    def __init__(self, sources: Sequence[Path | Entry], progress: bool = False) -> None:
+        entries = [item if isinstance(item, Entry) else Entry(str(item), item) for item in sources]
+        self.keys: list[str] = []
         self.images: list[torch.Tensor] = []  # uint8 (3, H, W), display sRGB
-        self.failures: list[tuple[Path, str]] = []
-        for path in tqdm(paths, desc="decoding", unit="image", disable=not progress):
+        self.failures: list[tuple[str, str]] = []
+        for entry in tqdm(entries, desc="decoding", unit="image", disable=not progress):
             try:
-                self.images.append(_reduced(read_image(path)))
-                self.paths.append(path)
+                self.images.append(_reduced(entry.read()))
+                self.keys.append(entry.key)
             except InputError as error:
-                self.failures.append((path, str(error)))
+                self.failures.append((entry.key, str(error)))
         if not self.images:
-            raise InputError(f"none of {len(paths)} photographs could be read; {self.failures[0][1]}")
+            raise InputError(f"none of {len(entries)} photographs could be read: {self.failures[:1]}")
 
     def __len__(self) -> int:
         return len(self.images)

@@ -1,0 +1,226 @@
+"""``attiqa pretrain IMAGES --out RUN``: heads learn to rank images as labels do (section 3.4)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from attiqa.attributes import AttributeSet, read_attributes
+from attiqa.checkpoint import save_checkpoint
+from attiqa.devices import pick_device
+from attiqa.errors import InputError, command
+from attiqa.images import to_float
+from attiqa.metrics import srocc
+from attiqa.nn.backbones import calibrate_normalisation
+from attiqa.nn.network import AttributeNetwork, build_network
+from attiqa.options import as_record, option, parse
+from attiqa.training.agreement import cross_talk
+from attiqa.training.distorted import DistortedBatches
+from attiqa.training.labelled import LabelledBatches
+from attiqa.training.photographs import PhotographPool
+from attiqa.training.pretraining import LOSSES, BatchSource, pretrain
+from attiqa.training.processes import Processes
+from attiqa.training.store import Entry, list_entries, read_labels
+from attiqa.views import whole
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of `attiqa pretrain`."""
+
+    images: list[Path] = option(  # noqa: RUF009
+        help="image files, folders (ImageNet's layout too) and WebDataset .tar shards", positional=True
+    )
+    out: Path = option(  # noqa: RUF009
+        help="run folder; a run found there is continued exactly", metavar="RUN"
+    )
+    labels: str = option(
+        "distortion",
+        help="'distortion' (levels of graded distortions), or a CSV with path and one column an attribute, "
+        "such as attiqa label writes (CACHE/scores.csv)",
+    )
+    attributes: Path | None = option(  # noqa: RUF009
+        None, help="attribute file; the paper's five by default", metavar="FILE"
+    )
+    backbone: str = option("resnet50", help="torchvision network")
+    start: Path | None = option(  # noqa: RUF009
+        None, help="torchvision weights (safetensors); from scratch by default", metavar="FILE"
+    )
+    stem_stride: int | None = option(None, help="stride of the first convolution")
+    levels: int = option(1, help="stages of the backbone that are pooled")
+    hidden: int = option(512, help="width of each head's hidden layer")
+    steps: int = option(10000, help="optimiser steps")
+    batch: int = option(48, help="images a step, over all processes; a multiple of 6 for distortion labels")
+    side: int = option(224, help="side of the crops in pixels")
+    learning_rate: float = option(3e-4, help="peak learning rate of AdamW")
+    loss: str = option("ranking", help="margin ranking, or the L2 ablation", choices=tuple(LOSSES))
+    quality_weight: float = option(0.0, help="weight of quality-ordered pairs (distortion labels only)")
+    validation: float = option(0.05, help="share of the images that is held out to measure label agreement")
+    precision: str = option("float32", help="of the forward pass", choices=tuple(PRECISIONS))
+    compile: bool = option(False, help="run the network through torch.compile")
+    workers: int = option(2, help="decoding threads")
+    device: str = option("auto", help="where to train: auto, cpu, cuda")
+    seed: int = option(0, help="of weights, crops and order")
+
+    def __post_init__(self) -> None:
+        if self.labels == "distortion" and self.batch % 6:
+            raise InputError(
+                f"--batch {self.batch} is no multiple of 6: each photograph comes in six versions."
+            )
+        if self.labels != "distortion" and self.quality_weight:
+            raise InputError(
+                "--quality-weight needs --labels distortion; a table says nothing about quality."
+            )
+        if not 0 <= self.validation < 1:
+            raise InputError(f"--validation {self.validation:g} is no share; give a number from 0 up to 1.")
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Train and write ``RUN/model.safetensors`` with its card; returns the exit code."""
+    options = parse(Options, argv, prog="attiqa pretrain", description=str(__doc__))
+    processes = Processes.start(on_cpu=options.device == "cpu")
+    attributes = read_attributes(options.attributes)
+    training, held_out = divided(list_entries(options.images), options.validation, options.seed)
+    batches, validate = prepared(options, attributes, training, held_out, processes)
+    torch.manual_seed(options.seed)
+    network = build_network(
+        options.backbone,
+        attributes=len(attributes.names),
+        hidden=options.hidden,
+        levels=options.levels,
+        stem_stride=options.stem_stride,
+        start=options.start,
+    )
+    if options.start is not None and options.stem_stride is not None:
+        calibrate_normalisation(network.backbone, [batches(10**6 + index).images for index in range(8)])
+    losses = pretrain(
+        network,
+        batches,
+        options.steps,
+        learning_rate=options.learning_rate,
+        loss=options.loss,
+        quality_weight=options.quality_weight,
+        frozen_statistics=options.start is not None,
+        precision=PRECISIONS[options.precision],
+        device=pick_device(options.device),
+        state=options.out / "state.safetensors",
+        compiled=options.compile,
+        processes=processes,
+    )
+    if processes.is_first:
+        finish(options, attributes, network, losses, validate(network.cpu()))
+    return 0
+
+
+def divided(entries: list[Entry], share: float, seed: int) -> tuple[list[Entry], list[Entry]]:
+    """Training and held-out images, at random."""
+    order = np.random.default_rng(seed).permutation(len(entries))
+    count = round(share * len(entries))
+    held_out = set(order[:count].tolist())
+    return (
+        [entry for index, entry in enumerate(entries) if index not in held_out],
+        [entries[index] for index in sorted(held_out)],
+    )
+
+
+Validate = Callable[[AttributeNetwork], dict[str, float]]
+
+
+def prepared(
+    options: Options,
+    attributes: AttributeSet,
+    training: list[Entry],
+    held_out: list[Entry],
+    processes: Processes,
+) -> tuple[BatchSource, Validate]:
+    """The batches of the chosen label source, and what measures agreement with it on held-out images."""
+    if options.labels != "distortion":
+        table = Path(options.labels)
+        entries, labels = read_labels(table, training, attributes.names)
+        checked = read_labels(table, held_out, attributes.names) if held_out else ([], labels[:0])
+        batches = LabelledBatches(
+            entries,
+            labels,
+            batch=options.batch,
+            side=options.side,
+            seed=options.seed,
+            workers=options.workers,
+            processes=processes,
+        )
+        return batches, lambda network: label_agreement(network, *checked, attributes.names)
+    unlabelled = [a.name for a in attributes.attributes if a.distortion is None]
+    if unlabelled:
+        raise InputError(f"no distortion labels {', '.join(unlabelled)}; give --labels a table of scores.")
+    names = [str(attribute.distortion) for attribute in attributes.attributes]
+    pool = PhotographPool(training, progress=processes.is_first)
+    distorted = DistortedBatches(
+        pool, names, scenes=options.batch // 6, side=options.side, seed=options.seed, processes=processes
+    )
+    return distorted, lambda network: distortion_agreement(network, held_out, names, attributes.names)
+
+
+def label_agreement(
+    network: AttributeNetwork, entries: list[Entry], labels: torch.Tensor, names: tuple[str, ...]
+) -> dict[str, float]:
+    """SROCC of each head with its labels on held-out images."""
+    if len(entries) < 2:
+        return {}
+    with torch.inference_mode():
+        scores = torch.cat([network(whole(to_float(entry.read()).unsqueeze(0)))[0] for entry in entries])
+    known = ~labels.isnan()
+    return {
+        name: round(srocc(scores[known[:, k], k].numpy(), labels[known[:, k], k].numpy()), 4)
+        for k, name in enumerate(names)
+    }
+
+
+def distortion_agreement(
+    network: AttributeNetwork, held_out: list[Entry], distortions: list[str], names: tuple[str, ...]
+) -> dict[str, float]:
+    """Mean per-image SROCC of each head with the level of its distortion on held-out images."""
+    if not held_out:
+        return {}
+
+    def assess(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.inference_mode():
+            attributes, quality = network(images)
+        return quality, attributes
+
+    photographs = [whole(to_float(entry.read()).unsqueeze(0))[0] for entry in held_out[:24]]
+    diagonal = cross_talk(assess, photographs, distortions)["srocc"].diagonal()
+    return {name: round(float(value), 4) for name, value in zip(names, diagonal, strict=True)}
+
+
+def finish(
+    options: Options,
+    attributes: AttributeSet,
+    network: AttributeNetwork,
+    losses: list[float],
+    agreement: dict[str, float],
+) -> None:
+    """Write the model with its card and print how well held-out labels are followed."""
+    card: dict[str, Any] = {
+        "name": options.out.name,
+        "attributes": list(attributes.names),
+        "summary": f"ATTIQA pretraining on labels from {options.labels}; the score is not fitted to ratings",
+        "validation_srocc": agreement,
+        "last_loss": losses[-1] if losses else None,
+        "options": as_record(options),
+    }
+    written = save_checkpoint(options.out / "model.safetensors", network, card)
+    for name, value in agreement.items():
+        print(f"{name:<14} held-out SROCC {value:+.3f}")
+    print(f"{options.out / 'model.safetensors'}: digest {written['digest'][:12]}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(None))

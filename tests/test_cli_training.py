@@ -1,0 +1,211 @@
+"""``attiqa pretrain`` and ``attiqa finetune`` from the command line, on a handful of photographs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import socket
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+from torch import distributed, multiprocessing
+
+from attiqa.attributes import read_attributes
+from attiqa.cli.finetune import main as finetune_main
+from attiqa.cli.pretrain import main as pretrain_main
+from attiqa.errors import InputError
+from attiqa.model import load
+from attiqa.training.distorted import DistortedBatches
+from attiqa.training.labelled import LabelledBatches
+from attiqa.training.photographs import PhotographPool
+from attiqa.training.pretraining import pretrain
+from attiqa.training.processes import Processes
+from attiqa.training.store import list_entries, read_labels
+from tests.tiny import tiny_checkpoint, tiny_network
+
+NAMES = read_attributes().names
+SMALL = ["--backbone", "shufflenet_v2_x0_5", "--hidden", "8", "--side", "64", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight crops of real photographs, four in class folders and four in a WebDataset shard."""
+    folder = tmp_path_factory.mktemp("photographs")
+    crops = [
+        image[top : top + 160, left : left + 200]
+        for image in (data.astronaut(), data.coffee())
+        for top in (0, 200)
+        for left in (0, 250)
+    ]
+    for index, crop in enumerate(crops[:4]):
+        (folder / f"class{index % 2}").mkdir(exist_ok=True)
+        Image.fromarray(crop).save(folder / f"class{index % 2}" / f"{index}.png")
+    with tarfile.open(folder / "shard-000.tar", "w") as shard:
+        for index, crop in enumerate(crops[4:], start=4):
+            buffer = io.BytesIO()
+            Image.fromarray(crop).save(buffer, format="png")
+            for name, content in ((f"{index}.png", buffer.getvalue()), (f"{index}.json", b"{}")):
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                shard.addfile(member, io.BytesIO(content))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def table(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Labels of all eight images, one cell unknown."""
+    path = tmp_path_factory.mktemp("labels") / "scores.csv"
+    rows = [[f"class{i % 2}/{i}.png" if i < 4 else f"{i}.png", *([i / 8] * 5)] for i in range(8)]
+    rows[0][1] = ""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["path", *NAMES], *rows])
+    return path
+
+
+def inputs(photographs: Path) -> list[Path]:
+    return [photographs / "class0", photographs / "class1", photographs / "shard-000.tar"]
+
+
+def test_folders_and_shards_give_the_same_kind_of_entry(photographs: Path, table: Path) -> None:
+    entries = list_entries(inputs(photographs))
+    assert len(entries) == 8
+    assert all(entry.read().shape == (3, 160, 200) for entry in entries)
+    kept, labels = read_labels(table, entries, NAMES)
+    assert len(kept) == 8
+    assert torch.isnan(labels).sum() == 1
+    by_key = {Path(entry.key).name: float(row[1]) for entry, row in zip(kept, labels, strict=True)}
+    assert by_key == {f"{i}.png": i / 8 for i in range(8)}
+
+
+def test_wrong_tables_and_shards_are_one_sentence_each(
+    photographs: Path, table: Path, tmp_path: Path
+) -> None:
+    entries = list_entries(inputs(photographs))
+    with pytest.raises(InputError, match="lacks the column 'composition'"):
+        read_labels(table, entries, [*NAMES, "composition"])
+    (tmp_path / "other.csv").write_text(f"path,{','.join(NAMES)}\nz.png,1,1,1,1,1\n")
+    with pytest.raises(InputError, match="no row of"):
+        read_labels(tmp_path / "other.csv", entries, NAMES)
+    (tmp_path / "broken.tar").write_bytes(b"no tar")
+    with pytest.raises(InputError, match="not a readable, uncompressed tar shard"):
+        list_entries([tmp_path / "broken.tar"])
+
+
+def test_labelled_batches_cover_an_epoch_and_survive_a_broken_file(photographs: Path, tmp_path: Path) -> None:
+    entries = list_entries(inputs(photographs))
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    entries += list_entries([tmp_path / "broken.png"])
+    labels = torch.arange(9.0).unsqueeze(1)
+    batches = LabelledBatches(entries, labels, batch=3, side=64)
+    seen = torch.cat([batches(step).labels for step in range(3)]).flatten()
+    assert sorted(seen[~seen.isnan()].tolist()) == list(range(8))
+    assert len(batches.failures) == 1
+    assert torch.equal(batches(4).images, LabelledBatches(entries, labels, batch=3, side=64)(4).images)
+    with pytest.raises(InputError, match="needs at least as many images"):
+        LabelledBatches(entries, labels, batch=10)
+
+
+def test_pretraining_on_distortions_writes_a_model_that_loads(photographs: Path, tmp_path: Path) -> None:
+    arguments = [str(photographs), "--out", str(tmp_path / "run"), "--steps", "3", "--batch", "12", *SMALL]
+    assert pretrain_main([*arguments, "--validation", "0.25"]) == 0
+    model = load(tmp_path / "run" / "model.safetensors")
+    assert model.attributes(torch.rand(1, 3, 64, 64)).shape == (1, 5)
+    assert set(model.describe()["validation_srocc"]) == set(NAMES)
+
+
+def test_a_sixth_attribute_needs_a_file_and_labels_alone(photographs: Path, tmp_path: Path) -> None:
+    bundled = [vars(attribute) for attribute in read_attributes().attributes]
+    sixth = {"name": "composition", "positive": "Balanced", "negative": "Cluttered"}
+    (tmp_path / "six.json").write_text(json.dumps({"attributes": [*bundled, sixth]}))
+    rows = [f"{i}.png,{','.join([str(i)] * 6)}" for i in range(8)]
+    (tmp_path / "six.csv").write_text("\n".join([f"path,{','.join(NAMES)},composition", *rows]))
+    common = [*map(str, inputs(photographs)), "--out", str(tmp_path / "run"), "--steps", "2", *SMALL]
+    common += ["--attributes", str(tmp_path / "six.json"), "--validation", "0"]
+    assert pretrain_main([*common, "--batch", "6"]) == 2  # no distortion labels composition
+    assert pretrain_main([*common, "--batch", "4", "--labels", str(tmp_path / "six.csv")]) == 0
+    assert load(tmp_path / "run").attribute_names[-1] == "composition"
+
+
+def _train(rank: int, count: int, port: int, photographs: str, out: str) -> None:
+    if count > 1:
+        distributed.init_process_group(
+            "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=count
+        )
+    torch.set_num_threads(1)
+    network = tiny_network()
+    pool = PhotographPool(list_entries([Path(photographs) / "class0"]))
+    processes = Processes()
+    batches = DistortedBatches(pool, NAMES, scenes=2, versions=4, side=64, processes=processes)
+    losses = pretrain(network, batches, 4, quality_weight=1.0, processes=processes)
+    np.savez(f"{out}/{count}-{rank}.npz", losses=losses, weights=network.heads.first.weight.detach().numpy())
+    if count > 1:
+        distributed.destroy_process_group()
+
+
+def test_two_processes_train_as_one_does(photographs: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    _train(0, 1, port, str(photographs), str(tmp_path))
+    multiprocessing.start_processes(
+        _train, (2, port, str(photographs), str(tmp_path)), nprocs=2, start_method="fork"
+    )
+    one, first, second = (np.load(tmp_path / f"{name}.npz") for name in ("1-0", "2-0", "2-1"))
+    np.testing.assert_allclose(first["losses"], one["losses"], rtol=1e-4)
+    # Adam divides by the gradient's size, so weights of vanishing gradient follow its rounding
+    start = tiny_network().heads.first.weight.detach().numpy()
+    difference, change = np.abs(first["weights"] - one["weights"]), np.abs(one["weights"] - start)
+    assert difference.mean() < 0.1 * change.mean()
+    np.testing.assert_array_equal(first["weights"], second["weights"])
+
+
+@pytest.fixture(scope="module")
+def rated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of one's own: twelve noisy versions of a photograph and a file that cannot be read."""
+    folder = tmp_path_factory.mktemp("rated")
+    generator = np.random.default_rng(0)
+    base = data.chelsea()[:200, :240].astype(float)
+    rows = ["name,mos"]
+    for index in range(12):
+        noisy = base + generator.normal(0, 5 * index, base.shape)
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(folder / f"{index}.png")
+        rows.append(f"{index}.png,{5 - index / 3}")
+    (folder / "broken.png").write_bytes(b"no image")
+    (folder / "labels.csv").write_text("\n".join([*rows, "broken.png,3"]))
+    return folder
+
+
+def test_finetuning_reports_splits_and_goes_on_where_it_stopped(
+    rated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--dataset", "csv", "--root", str(rated), "--model", str(tiny_checkpoint(tmp_path))]
+    arguments += ["--out", str(tmp_path / "run"), "--count", "2", "--epochs", "2", "--device", "cpu"]
+    assert finetune_main(arguments) == 0
+    output = capsys.readouterr()
+    assert "12 images, 2 splits" in output.out
+    assert "broken.png" in output.err
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert len(result["last_epoch"]["rows"]) == 2
+    before = (tmp_path / "run" / "split-1" / "model.safetensors").stat().st_mtime_ns
+    assert finetune_main(arguments) == 0  # finished splits are kept
+    assert (tmp_path / "run" / "split-1" / "model.safetensors").stat().st_mtime_ns == before
+    assert finetune_main([*arguments, "--seed", "1"]) == 2
+    assert "run with other options" in capsys.readouterr().err
+
+
+def test_a_linear_probe_leaves_backbone_and_heads_alone(rated: Path, tmp_path: Path) -> None:
+    start = tiny_checkpoint(tmp_path)
+    arguments = ["--dataset", "csv", "--root", str(rated), "--model", str(start), "--linear-probe"]
+    arguments += ["--out", str(tmp_path / "run"), "--count", "1", "--epochs", "1", "--device", "cpu"]
+    assert finetune_main(arguments) == 0
+    before = load(start).network.state_dict()
+    after = load(tmp_path / "run" / "split-0" / "model.safetensors").network.state_dict()
+    changed = {key for key, value in after.items() if not torch.equal(value, before[key])}
+    assert changed
+    assert all(key.startswith("regressor.") for key in changed)
