@@ -16,6 +16,7 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
     ),
     "finetune": ("attiqa.cli.finetune", "fit a pretrained model to a dataset's human ratings"),
     "label": ("attiqa.cli.label", "label images by attribute with CLIP antonym prompts"),
+    "prompts": ("attiqa.cli.prompts", "prompt sets, and choosing antonyms by two proxy tasks"),
 }
 
 
