@@ -37,7 +37,7 @@ from benchmarks.paper import EXPERT_WINS
 from benchmarks.plots import bars
 from benchmarks.records import ROOT, write_items, write_record
 from benchmarks.scorers import ScoreColumn
-from benchmarks.tables import markdown, number, percent, with_interval
+from benchmarks.tables import markdown, p_value, percent, with_interval
 
 INPUT_CLASSES = ("lightroom-zeroed", "as-shot-raw", "expert-white-balance", "unstated")
 
@@ -251,7 +251,7 @@ def _win_table(wins: list[dict[str, Any]]) -> str:
     rows = []
     for row in [*wins, EXPERT_WINS]:
         counts = [row["wins"], row["wins"] + row["losses"], row["ties"]]
-        rate = [percent(row["rate"], row["interval"]), number(row["p_value"])]
+        rate = [percent(row["rate"], row["interval"]), p_value(row["p_value"])]
         needed = "-" if row["pairs_needed"] is None else str(row["pairs_needed"])
         names = [row["judge"], row["method"], row["against"]]
         rows.append([*names, *map(str, counts), *rate, needed, row.get("kind", "measured")])

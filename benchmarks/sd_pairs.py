@@ -30,7 +30,7 @@ from benchmarks.plots import bars
 from benchmarks.preferences import accuracy_row, by_strength, compare_scorers, outcomes
 from benchmarks.records import names_digest, write_items, write_record
 from benchmarks.scorers import ScoreColumn
-from benchmarks.tables import markdown, number, percent
+from benchmarks.tables import markdown, p_value, percent
 
 NO_DATA = """\
 Preference pairs are needed, and --data names nothing that exists.
@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
     _write_items(folder / "items.csv", pairs, columns, results)
     bars(
         folder / "accuracy.png",
-        [row["scorer"] for row in rows],
+        [f"{row['scorer']} ({IN_SAMPLE})" if IN_SAMPLE in row["kind"] else row["scorer"] for row in rows],
         [float("nan") if row["accuracy"] is None else row["accuracy"] for row in rows],
         [row["interval"] for row in rows],
         "pair accuracy",
@@ -153,12 +153,12 @@ def _accuracy_table(rows: list[dict[str, Any]]) -> str:
     cells = [
         [row["scorer"], row["kind"], percent(row["accuracy"], row["interval"])]
         + [str(row[key]) for key in ("right", "wrong", "scorer_ties", "unscored")]
-        + [number(row["p_value"], 4)]
+        + [p_value(row["p_value"])]
         for row in rows
     ]
     reported = f"reported, {SD_PAIRS['pairs']} other pairs"
     paper = [SD_PAIRS["scorer"], reported, percent(SD_PAIRS["accuracy"], SD_PAIRS["interval"])]
-    return markdown(header, [*cells, [*paper, "142", "58", "-", "-", number(SD_PAIRS["p_value"], 4)]])
+    return markdown(header, [*cells, [*paper, "142", "58", "-", "-", p_value(SD_PAIRS["p_value"])]])
 
 
 def _strength_table(strengths: dict[str, list[dict[str, Any]]]) -> str:
@@ -177,7 +177,7 @@ def _versus_table(versus: list[dict[str, Any]]) -> str:
     return markdown(
         header,
         [
-            [row["first"], row["second"], *(str(row[key]) for key in keys), number(row["p_value"], 4)]
+            [row["first"], row["second"], *(str(row[key]) for key in keys), p_value(row["p_value"])]
             for row in versus
         ],
     )

@@ -44,5 +44,10 @@ def percent(value: float | None, interval: Sequence[float] | None = None) -> str
     return f"{100 * value:.1f} %{suffix}"
 
 
+def p_value(value: float) -> str:
+    """A p-value with four digits, never a bare zero."""
+    return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
+
+
 def _pad(cell: str, width: int, column: int) -> str:
     return cell.ljust(width) if column == 0 else cell.rjust(width)

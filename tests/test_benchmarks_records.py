@@ -12,7 +12,7 @@ import pytest
 
 from attiqa.errors import InputError
 from benchmarks.records import names_digest, plain, read_records, write_items, write_record
-from benchmarks.tables import markdown, number, percent, with_interval
+from benchmarks.tables import markdown, number, p_value, percent, with_interval
 
 
 def test_a_record_says_when_where_and_with_what(tmp_path: Path) -> None:
@@ -66,6 +66,10 @@ def test_a_table_aligns_its_columns() -> None:
 def test_undefined_numbers_are_a_dash() -> None:
     assert number(None) == number(math.nan) == "-"
     assert percent(None) == "-"
+
+
+def test_a_p_value_is_never_a_bare_zero() -> None:
+    assert (p_value(1e-9), p_value(0.0144)) == ("< 0.0001", "0.0144")
 
 
 def test_numbers_carry_their_intervals() -> None:
