@@ -11,12 +11,16 @@ import torch
 from agents.evaluation import Bench, table
 from agents.experiment import Experiment
 from agents.judging import Judging, judging
+from agents.runs import check_new
 from agents.scenes import Scenes, embedded_scenes, photograph_scenes, raw_scenes
 from attiqa.errors import InputError
+from attiqa.images import IMAGE_SUFFIXES, list_images
+from attiqa.rewards.registry import build_reward
 from isp_env.envs.core import Core
 from isp_env.frame import FrameSource
 from isp_env.parameters import TUNE_PARAMETERS, ParameterSpace
 from isp_env.pipeline import Pipeline
+from isp_env.raw import RAW_SUFFIXES
 
 MAX_BATCH = 16  # on a CPU: larger groups leave its caches and are slower an image
 RAWS = "scenes"  # folder of the raws that a run makes for itself
@@ -31,6 +35,16 @@ def choose_device(name: str) -> str:
     except (RuntimeError, AssertionError, NotImplementedError):
         raise InputError(f"there is no device {name!r} here; take --device cpu.") from None
     return name
+
+
+def check_inputs(options: Mapping[str, Any]) -> None:
+    """Raise `InputError` for what can be known to be wrong before a run has a folder."""
+    if options["out"] is not None:
+        check_new(Path(options["out"]))
+    paths = [Path(path) for path in options["raws"] or options["photos"]]
+    if paths:
+        list_images(paths, RAW_SUFFIXES | IMAGE_SUFFIXES)
+    build_reward(options["reward"], options["device"])
 
 
 def make_core(source: FrameSource, scores: Judging, short_side: int, device: str) -> Core:

@@ -48,13 +48,18 @@ def new_run(out: Path | None, config: dict[str, Any]) -> Path:
         stamp = time.strftime("%Y%m%d-%H%M%S")
         folders = (Path("runs") / (stamp + suffix) for suffix in ["", *(f"-{n}" for n in range(2, 1000))])
         out = next(folder for folder in folders if not folder.exists())
+    check_new(out)
+    out.mkdir(parents=True)
+    write_json(out / CONFIG, config)
+    return out
+
+
+def check_new(out: Path) -> None:
+    """Raise `InputError` where `out` exists: nothing is ever overwritten."""
     if out.exists():
         raise InputError(
             f"{out} exists already; choose another --out, or continue that run with --resume {out}."
         )
-    out.mkdir(parents=True)
-    write_json(out / CONFIG, config)
-    return out
 
 
 def read_config(run: Path) -> dict[str, Any]:

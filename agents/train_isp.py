@@ -17,8 +17,7 @@ if not __package__:  # run as a script, from whatever directory: the checkout is
 
 import torch
 
-from agents.judging import judging
-from agents.launch import build_experiment, choose_device, finish
+from agents.launch import build_experiment, check_inputs, choose_device, finish
 from agents.playing import TASKS
 from agents.policy import ALGORITHMS
 from agents.runs import command_line, new_run, read_config, versions
@@ -83,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
             "steps": given.steps or DEFAULT_STEPS,
             "device": choose_device(given.device),
         }
-        judging(options["reward"], options["device"])  # a wrong name leaves no folder behind
+        check_inputs(options)  # a wrong name leaves no folder behind
         run = new_run(given.out, {"options": options, "command": command_line(), "versions": versions()})
     experiment, scenes = build_experiment(run, options)
     finish(experiment, scenes, options, continued=given.resume is not None)

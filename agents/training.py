@@ -21,7 +21,7 @@ from agents.vec_env import IspVecEnv
 from attiqa.errors import InputError
 
 HIDDEN = [64, 64]
-LOG_STD = -1.0
+LOG_STD = -1.75
 CHECKPOINT_SECONDS = 30.0  # for algorithms whose state holds a replay memory
 
 GAIN = "rollout/gain_mean"

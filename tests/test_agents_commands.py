@@ -1,0 +1,78 @@
+"""The commands end in a sentence and an exit code, whatever they are given, and leave nothing half done."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agents import evaluate, export, train_isp
+
+AGENTS = Path(train_isp.__file__).parent
+
+
+def refused(capsys: pytest.CaptureFixture[str], code: int) -> str:
+    assert code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_no_steps_are_refused(capsys, tmp_path):
+    code = train_isp.main(["--steps", "0", "--out", str(tmp_path / "run")])
+    assert "--steps must be at least 1; got 0" in refused(capsys, code)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_reward_is_refused_before_a_folder_is_made(capsys, tmp_path):
+    code = train_isp.main(["--reward", "beauty", "--out", str(tmp_path / "run")])
+    assert "there is no reward named 'beauty'" in refused(capsys, code)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_existing_folder_is_never_written_to(capsys, tmp_path):
+    code = train_isp.main(["--out", str(tmp_path)])
+    assert "exists already; choose another --out" in refused(capsys, code)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("flag", ["--raws", "--photos"])
+def test_a_missing_folder_is_named_and_no_run_is_left(capsys, tmp_path, flag):
+    code = train_isp.main([flag, str(tmp_path / "nowhere"), "--out", str(tmp_path / "run")])
+    assert "nowhere does not exist" in refused(capsys, code)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_empty_folder_is_refused_in_a_sentence(capsys, tmp_path):
+    (tmp_path / "raws").mkdir()
+    code = train_isp.main(["--raws", str(tmp_path / "raws"), "--out", str(tmp_path / "run")])
+    assert "no image was found in" in refused(capsys, code)
+    assert not (tmp_path / "run").exists()
+
+
+def test_resuming_what_is_no_run_is_refused(capsys, tmp_path):
+    assert "is not a folder" in refused(capsys, train_isp.main(["--resume", str(tmp_path / "none")]))
+    assert "does not exist" in refused(capsys, train_isp.main(["--resume", str(tmp_path)]))
+
+
+def test_export_and_evaluate_without_a_run_are_refused(capsys, tmp_path):
+    given = ["--run", str(tmp_path), "--input", str(tmp_path)]
+    assert "card of a trained policy" in refused(
+        capsys, export.main([*given, "--out", str(tmp_path / "out")])
+    )
+    assert "card of a trained policy" in refused(capsys, evaluate.main(given))
+
+
+@pytest.mark.parametrize("script", ["train_isp.py", "export.py", "evaluate.py"])
+def test_scripts_run_from_any_directory(tmp_path, script):
+    done = subprocess.run(
+        [sys.executable, str(AGENTS / script), "--help"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--help" in done.stdout
