@@ -14,6 +14,7 @@ from attiqa.checkpoint import card_path
 from attiqa.files import file_digest, read_json
 from attiqa.images import list_images, read_image, to_float
 from attiqa.model import QualityModel, find_weights
+from attiqa.rewards.calibration import CalibratedReward, calibration_of
 from attiqa.training.agreement import cross_talk, pristine_preference
 from attiqa.views import whole
 
@@ -82,6 +83,15 @@ def test_bfloat16_ranks_as_float32_does(mini: QualityModel, photographs: list[to
     fast = attiqa.load("attiqa-mini", precision="bfloat16")
     images = photographs[0].unsqueeze(0) * torch.linspace(0.1, 1, 8).view(-1, 1, 1, 1)
     torch.testing.assert_close(fast.score(images), mini.score(images), atol=0.03, rtol=0)
+
+
+def test_calibrated_scores_of_photographs_are_about_standard(
+    mini: QualityModel, photographs: list[torch.Tensor]
+) -> None:
+    reward = CalibratedReward(mini)
+    values = torch.cat([reward(photograph.unsqueeze(0)) for photograph in photographs])
+    assert float(values.abs().max()) < 4
+    assert set(calibration_of(mini).columns) == {"score", *NAMES}
 
 
 @pytest.mark.data

@@ -1,4 +1,4 @@
-"""What a model card reports: cross-validation beside peers, cross-talk, preferences, calibration, speed."""
+"""What a model card reports: cross-validation beside peers, cross-talk, preferences, speed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from attiqa.attributes import read_attributes
 from attiqa.datasets.rated import RatedSet
 from attiqa.images import list_images, read_image, to_float
 from attiqa.metrics import srocc
+from attiqa.model import QualityModel
 from attiqa.nn.network import AttributeNetwork
+from attiqa.rewards.calibration import Calibration, fit_calibration
 from attiqa.training.agreement import cross_talk, pristine_preference
 from attiqa.training.crossvalidation import agreement, nested_predictions
 from attiqa.training.regressor import PseudoRated, RatedFeatures, predict
@@ -90,13 +92,12 @@ def _peer_rows(path: Path, rated: RatedSet) -> dict[str, Any]:
     return result
 
 
-def measurements(network: AttributeNetwork, data: Path, held_out: Sequence[torch.Tensor]) -> dict[str, Any]:
+def measurements(network: AttributeNetwork, data: Path) -> dict[str, Any]:
     """Everything that is measured on photographs which took no part in training, at the whole view.
 
     Args:
         network: trained, on the CPU.
         data: the folder with ``photos/kodak24`` and ``fivek``.
-        held_out: float32 ``(3, H, W)`` each: validation photographs, for the calibration.
     """
 
     def assess(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -107,9 +108,6 @@ def measurements(network: AttributeNetwork, data: Path, held_out: Sequence[torch
     names = read_attributes().names
     kodak = [_whole(path) for path in list_images([data / "photos" / "kodak24"])]
     talk = cross_talk(assess, kodak, names)
-    scored = [assess(image.unsqueeze(0)) for image in held_out]
-    quality = torch.cat([score for score, _ in scored]).double()
-    attributes = torch.cat([values for _, values in scored]).double()
     return {
         "attribute_agreement": {
             "photographs": "kodak24, distorted at the whole view, 11 levels over each distortion's range",
@@ -122,12 +120,6 @@ def measurements(network: AttributeNetwork, data: Path, held_out: Sequence[torch
             "rates": pristine_preference(assess, kodak),
         },
         "fivek_expert_c_preferred_to_input": _expert_preference(assess, data / "fivek"),
-        "calibration": {
-            "photographs": f"{len(held_out)} held-out photographs, whole view",
-            "score": {"mean": float(quality.mean()), "std": float(quality.std()),
-                      "percentiles": _percentiles(quality)},
-            "attributes": {"mean": _rounded(attributes.mean(0)), "std": _rounded(attributes.std(0))},
-        },
         "bfloat16": _bfloat16_effect(network, kodak),
     }  # fmt: skip
 
@@ -140,10 +132,6 @@ def _rounded(values: torch.Tensor) -> Any:
     return [[round(float(v), 4) for v in row] for row in values] if values.ndim == 2 else [
         round(float(v), 4) for v in values
     ]  # fmt: skip
-
-
-def _percentiles(values: torch.Tensor) -> dict[str, float]:
-    return {str(p): round(float(np.percentile(values.numpy(), p)), 4) for p in (5, 25, 50, 75, 95)}
 
 
 def _expert_preference(assess: Any, fivek: Path) -> dict[str, Any]:
@@ -174,3 +162,12 @@ def _bfloat16_effect(network: AttributeNetwork, photographs: Sequence[torch.Tens
         "images_per_second_224px": rates,
         "threads": torch.get_num_threads(),
     }
+
+
+def held_out_calibration(model: QualityModel, photographs: Sequence[torch.Tensor]) -> Calibration:
+    """z-scores of score and attributes over photographs ``(3, H, W)`` that took no part in training."""
+    assessed = [model.assess(photograph.unsqueeze(0)) for photograph in photographs]
+    attributes = torch.cat([values for _, values in assessed]).numpy()
+    scores = {"score": torch.cat([score for score, _ in assessed]).numpy()}
+    scores |= {name: attributes[:, k] for k, name in enumerate(model.attribute_names)}
+    return fit_calibration(scores, source="held-out photographs of photos/imagenet_sample, whole view")

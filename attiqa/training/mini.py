@@ -21,10 +21,12 @@ from attiqa.checkpoint import save_checkpoint
 from attiqa.datasets.registry import load_dataset
 from attiqa.errors import command
 from attiqa.images import list_images, read_image, to_float
+from attiqa.model import load
 from attiqa.nn.backbones import calibrate_normalisation
 from attiqa.nn.network import AttributeNetwork, build_network
 from attiqa.options import as_record, option, parse
-from attiqa.training.card import cross_validation_table, measurements, sources
+from attiqa.rewards.calibration import store_calibration
+from attiqa.training.card import cross_validation_table, held_out_calibration, measurements, sources
 from attiqa.training.crossvalidation import (
     View,
     chosen_penalty,
@@ -100,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
         "training_data": sources(options.start),
         "protocol": protocol(options, penalty, len(training), len(held_out)),
         "cross_validation": table,
-        **measurements(network, options.data, [view_of(path) for path in held_out]),
+        **measurements(network, options.data),
         "options": as_record(options) | {"data": "DIR", "out": "DIR"},
         "command": f"python -m attiqa.training.mini --data DIR --out DIR --name {options.name}",
         "versions": {"python": sys.version.split()[0]}
@@ -108,6 +110,7 @@ def main(argv: list[str] | None = None) -> int:
     }
     path = options.out / f"{options.name}.safetensors"
     written = save_checkpoint(path, network, card, dtype=torch.float16)
+    store_calibration(path, held_out_calibration(load(path), [view_of(image) for image in held_out]))
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, digest {written['digest'][:12]}")
     return 0
 
