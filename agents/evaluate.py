@@ -3,8 +3,6 @@
 ``python agents/evaluate.py --run RUN --input DIR [--reference DIR] [--json OUT]``.
 """
 
-# ruff: noqa: RUF009  (`option` is a dataclass field)
-
 from __future__ import annotations
 
 import sys

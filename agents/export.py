@@ -4,8 +4,6 @@
 exported or existed already, and 2 when any failed; the others are done all the same.
 """
 
-# ruff: noqa: RUF009  (`option` is a dataclass field)
-
 from __future__ import annotations
 
 import sys

@@ -4,8 +4,6 @@ Without arguments it makes raws from photographs inside installed packages and t
 takes a camera's own files. See ``--help``.
 """
 
-# ruff: noqa: RUF009  (`option` is a dataclass field)
-
 from __future__ import annotations
 
 import sys

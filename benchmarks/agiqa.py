@@ -4,8 +4,6 @@ Any scorers side by side against people's ratings: zero-shot (the model as it is
 some prompts, tested on others), overall, per generator and per style.
 """
 
-# ruff: noqa: RUF009  (`option` is a dataclass field)
-
 from __future__ import annotations
 
 import sys

@@ -1,7 +1,5 @@
 """What the doors of this folder share: options, loading of scorers, and the table of where they come from."""
 
-# ruff: noqa: RUF009  (`option` is a dataclass field)
-
 from __future__ import annotations
 
 import sys

@@ -5,8 +5,6 @@ folders below ``outputs/`` (or ``peer_outputs/``), one file a scene, named alike
 others and ``--run RUN`` renders ``input/`` with a trained policy first.
 """
 
-# ruff: noqa: RUF009  (`option` is a dataclass field)
-
 from __future__ import annotations
 
 import subprocess

@@ -6,8 +6,6 @@ data, other checkpoints) are run with that same fit and say so; a fine-tuned che
 --model.
 """
 
-# ruff: noqa: RUF009  (`option` is a dataclass field)
-
 from __future__ import annotations
 
 import sys

@@ -5,8 +5,6 @@ them.
 A run that was stopped makes only the pictures that are missing.
 """
 
-# ruff: noqa: RUF009  (`option` is a dataclass field)
-
 from __future__ import annotations
 
 import sys

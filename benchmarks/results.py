@@ -3,8 +3,6 @@
 ``--check`` writes nothing and exits with 2 when the page is not what the records give.
 """
 
-# ruff: noqa: RUF009  (`option` is a dataclass field)
-
 from __future__ import annotations
 
 import sys

@@ -4,8 +4,6 @@ DIR holds ``pairs.csv`` (prompt, image_a, image_b, votes_a, votes_b, ties) and t
 ImageReward's and Pick-a-Pic's files are read too (--layout); --layout ratings derives pairs from a rated set.
 """
 
-# ruff: noqa: RUF009  (`option` is a dataclass field)
-
 from __future__ import annotations
 
 import sys

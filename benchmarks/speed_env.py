@@ -1,7 +1,5 @@
 """How fast environments step: against the reward alone, without reward, by operator; and decoding."""
 
-# ruff: noqa: RUF009  (`option` is a dataclass field)
-
 from __future__ import annotations
 
 import functools

@@ -23,7 +23,7 @@ class ClipOptions:
         "ViT-B-16-quickgelu", help="open_clip model, folder with its config, or hf-hub:OWNER/NAME"
     )
     pretrained: str = option("openai", help="open_clip tag of the weights; see --weights for a file")
-    weights: Path | None = option(  # noqa: RUF009
+    weights: Path | None = option(
         None, help="weights file (safetensors) to use in place of a tag", metavar="FILE"
     )
     activation: str = option(

@@ -30,8 +30,8 @@ class DataOptions:
         help="list the known datasets, check that one is whole and readable, or write its splits",
     )
     dataset: str = option("", help="one of " + ", ".join(DATASETS))
-    root: Path | None = option(None, help="the dataset's folder")  # noqa: RUF009
-    out: Path = option(Path("splits.json"), help="file for the splits")  # noqa: RUF009
+    root: Path | None = option(None, help="the dataset's folder")
+    out: Path = option(Path("splits.json"), help="file for the splits")
     which: str = option("auto", choices=("auto", "official", "random"), help="splits to write")
     count: int = option(10, help="how many random splits")
     fraction: float = option(1.0, help="keep only this share of the training side, such as 0.1 or 0.2")

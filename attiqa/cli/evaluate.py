@@ -31,10 +31,10 @@ _NAMED_SPLITS = ("auto", "official", "random", "none")
 class EvaluateOptions:
     """Options of ``attiqa evaluate``."""
 
-    dataset: list[str] = option(help="one or several of " + ", ".join(DATASETS))  # noqa: RUF009
-    root: list[Path] = option(help="the folder of each dataset, in the same order")  # noqa: RUF009
-    model: list[str] = option([DEFAULT_MODEL], help="bundled models, .safetensors files, hub ids")  # noqa: RUF009
-    out: Path = option(Path("evaluation"), help="folder for record, scores, splits, picture")  # noqa: RUF009
+    dataset: list[str] = option(help="one or several of " + ", ".join(DATASETS))
+    root: list[Path] = option(help="the folder of each dataset, in the same order")
+    model: list[str] = option([DEFAULT_MODEL], help="bundled models, .safetensors files, hub ids")
+    out: Path = option(Path("evaluation"), help="folder for record, scores, splits, picture")
     splits: str = option("auto", help=f"{', '.join(_NAMED_SPLITS)}, or a file of splits")
     count: int = option(10, help="how many random splits")
     crops: str = option("five", choices=VIEWS, help="what the model sees; five is the paper's protocol")

@@ -32,8 +32,8 @@ class Options:
     """Options of `attiqa finetune`."""
 
     dataset: str = option(help="one of " + ", ".join(DATASETS))
-    root: Path = option(help="the dataset's folder, as its owners distribute it", metavar="DIR")  # noqa: RUF009
-    out: Path = option(help="run folder; splits that are finished there are kept", metavar="RUN")  # noqa: RUF009
+    root: Path = option(help="the dataset's folder, as its owners distribute it", metavar="DIR")
+    out: Path = option(help="run folder; splits that are finished there are kept", metavar="RUN")
     model: str = option(DEFAULT_MODEL, help="the pretrained start: bundled name, .safetensors, hub id")
     splits: str = option("auto", help="auto, official, random, or a file of splits")
     count: int = option(10, help="how many random splits")

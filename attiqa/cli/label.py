@@ -29,8 +29,8 @@ _ROWS = 65536
 class LabelOptions(ClipOptions):
     """Options of `attiqa label`."""
 
-    images: list[Path] = option(help="image files and folders", positional=True)  # noqa: RUF009
-    out: Path = option(help="the cache folder; a cache that exists is continued", metavar="CACHE")  # noqa: RUF009
+    images: list[Path] = option(help="image files and folders", positional=True)
+    out: Path = option(help="the cache folder; a cache that exists is continued", metavar="CACHE")
     prompts: str = option("paper", help="named prompt set, or a file that `attiqa prompts select` wrote")
 
 

@@ -36,22 +36,18 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 class Options:
     """Options of `attiqa pretrain`."""
 
-    images: list[Path] = option(  # noqa: RUF009
+    images: list[Path] = option(
         help="image files, folders (ImageNet's layout too) and WebDataset .tar shards", positional=True
     )
-    out: Path = option(  # noqa: RUF009
-        help="run folder; a run found there is continued exactly", metavar="RUN"
-    )
+    out: Path = option(help="run folder; a run found there is continued exactly", metavar="RUN")
     labels: str = option(
         "distortion",
         help="'distortion' (levels of graded distortions), or a CSV with path and one column an attribute, "
         "such as attiqa label writes (CACHE/scores.csv)",
     )
-    attributes: Path | None = option(  # noqa: RUF009
-        None, help="attribute file; the paper's five by default", metavar="FILE"
-    )
+    attributes: Path | None = option(None, help="attribute file; the paper's five by default", metavar="FILE")
     backbone: str = option("resnet50", help="torchvision network")
-    start: Path | None = option(  # noqa: RUF009
+    start: Path | None = option(
         None, help="torchvision weights (safetensors); from scratch by default", metavar="FILE"
     )
     stem_stride: int | None = option(None, help="stride of the first convolution")

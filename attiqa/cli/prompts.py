@@ -34,22 +34,22 @@ _USAGE = """usage: attiqa prompts list            the prompt sets that come with
 class SelectOptions(ClipOptions):
     """Options of `attiqa prompts select`."""
 
-    photographs: list[Path] = option(  # noqa: RUF009
+    photographs: list[Path] = option(
         [], help="clean photographs for proxy 1 (distortion levels); none leaves it out", positional=True
     )
-    out: Path = option(help="folder for the tables, heat maps and sets", metavar="DIR")  # noqa: RUF009
-    human: Path | None = option(  # noqa: RUF009
+    out: Path = option(help="folder for the tables, heat maps and sets", metavar="DIR")
+    human: Path | None = option(
         None,
         help="human attribute scores for proxy 2: SPAQ's folder, or a CSV of name and attributes",
         metavar="PATH",
     )
-    human_images: Path | None = option(  # noqa: RUF009
+    human_images: Path | None = option(
         None, help="folder of the images that --human names, where they do not lie beside it", metavar="DIR"
     )
-    adjectives: Path | None = option(  # noqa: RUF009
+    adjectives: Path | None = option(
         None, help="candidate adjectives instead of the bundled ones", metavar="FILE"
     )
-    cache: Path | None = option(  # noqa: RUF009
+    cache: Path | None = option(
         None,
         help="embedding cache to use and fill (as `attiqa label` makes); default: in --out",
         metavar="DIR",

@@ -22,12 +22,8 @@ from attiqa.views import VIEWS
 class ScoreOptions:
     """Options of ``attiqa score``."""
 
-    paths: list[Path] = option(  # noqa: RUF009  (`option` is a dataclass field)
-        positional=True, metavar="PATHS", help="image files, and folders of them"
-    )
-    csv: Path | None = option(  # noqa: RUF009
-        None, help="write a CSV here; a killed run is resumed from it"
-    )
+    paths: list[Path] = option(positional=True, metavar="PATHS", help="image files, and folders of them")
+    csv: Path | None = option(None, help="write a CSV here; a killed run is resumed from it")
     model: str = option(DEFAULT_MODEL, help="a bundled model, a .safetensors file, or a hub id")
     crops: str = option("whole", choices=VIEWS, help="what the model sees of each image")
     workers: int = option(0, help="threads that decode images; 0 takes one for each processor")
