@@ -15,7 +15,7 @@ from agents.experiment import Experiment
 from agents.judging import Judging
 from agents.launch import make_core
 from agents.policy_file import StoredPolicy, load_policy
-from agents.scenes import split
+from agents.scenes import HELD_OUT_RAWS, TRAINING_RAWS, embedded_scenes, split
 from attiqa.errors import InputError
 from isp_env.sources import RawFolder
 from tests.fakes import MeanGrey, small_core
@@ -109,3 +109,12 @@ def test_the_split_keeps_copies_together_and_holds_at_least_one_out():
         assert held_out
         assert ({0, 2} <= set(training)) or ({0, 2} <= set(held_out))
     assert split(["a", "a"], 0) == ([0, 1], [])
+
+
+def test_embedded_scenes_are_held_out_whole(tmp_path):
+    scenes = embedded_scenes(tmp_path, seed=1)
+    training, held_out = (set(scenes.clusters(source.names)) for source in (scenes.training, scenes.held_out))
+    assert not training & held_out
+    assert len(scenes.training.names) == TRAINING_RAWS * len(training)
+    assert len(scenes.held_out.names) == HELD_OUT_RAWS * len(held_out)
+    assert len(list(tmp_path.glob("*.dng"))) == len(scenes.training.names) + len(scenes.held_out.names)
