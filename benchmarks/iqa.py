@@ -237,7 +237,12 @@ def _write(
     facts = {
         name: {"images": len(rated), "digest": names_digest(rated.names)} for name, rated in sets.items()
     }
-    record = {"options": as_record(options), "fit": "linear probe", "metrics": METRICS, "datasets": facts}
+    record = {
+        "options": as_record(options),
+        "fit": "linear probe",
+        "metrics": list(METRICS),
+        "datasets": facts,
+    }
     write_record(folder, "iqa", ["benchmarks/iqa.py"], record | dict(content) | {"report": text})
 
 
