@@ -15,8 +15,8 @@ if not __package__:  # run as a script, from whatever directory: the checkout is
 from agents.comparing import compare
 from agents.evaluation import table
 from agents.judging import judging
-from agents.launch import choose_device
 from agents.policy_file import load_policy
+from attiqa.devices import pick_device
 from attiqa.errors import EXIT_OK, InputError, command
 from attiqa.files import write_json
 from attiqa.options import option, parse
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     """Evaluate and print the table."""
     options = parse(EvaluateOptions, argv, prog="evaluate.py", description=" ".join(__doc__.split()))
     stored = load_policy(options.run)
-    device = choose_device(options.device)
+    device = str(pick_device(options.device))
     record = compare(
         stored,
         judging(stored.card["reward"], device),

@@ -16,8 +16,8 @@ if not __package__:  # run as a script, from whatever directory: the checkout is
 from agents.exporting import Enhancer, export
 from agents.image_files import SUFFIXES
 from agents.judging import judging
-from agents.launch import choose_device
 from agents.policy_file import load_policy
+from attiqa.devices import pick_device
 from attiqa.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, command
 from attiqa.options import option, parse
 
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     """Export, and say what became of each file."""
     options = parse(ExportOptions, argv, prog="export.py", description=" ".join(__doc__.split()))
     stored = load_policy(options.run)
-    device = choose_device(options.device)
+    device = str(pick_device(options.device))
     enhancer = Enhancer(stored, judging("attiqa-mini", device), device)
     done = export(
         enhancer,

@@ -6,14 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from agents.evaluation import Bench, table
 from agents.experiment import Experiment
 from agents.judging import Judging, judging
 from agents.runs import check_new
 from agents.scenes import Scenes, embedded_scenes, photograph_scenes, raw_scenes
-from attiqa.errors import InputError
 from attiqa.images import IMAGE_SUFFIXES, list_images
 from attiqa.rewards.registry import build_reward
 from isp_env.envs.core import Core
@@ -24,17 +21,6 @@ from isp_env.raw import RAW_SUFFIXES
 
 MAX_BATCH = 16  # on a CPU: larger groups leave its caches and are slower an image
 RAWS = "scenes"  # folder of the raws that a run makes for itself
-
-
-def choose_device(name: str) -> str:
-    """``auto`` to the fastest device at hand; `InputError` where a named one is not there."""
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise InputError(f"there is no device {name!r} here; take --device cpu.") from None
-    return name
 
 
 def check_inputs(options: Mapping[str, Any]) -> None:

@@ -13,8 +13,9 @@ from tqdm import tqdm
 from attiqa.errors import InputError
 from attiqa.files import file_digest
 from attiqa.images import list_images
-from isp_env.embedded import write_embedded_scenes, write_scene
+from isp_env.embedded import write_embedded_scenes
 from isp_env.frame import FrameSource, RawFrame
+from isp_env.photographs import write_scene
 from isp_env.sources import RawFolder
 
 HELD_OUT_SHARE = 0.25  # of a user's own files

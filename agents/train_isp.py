@@ -15,10 +15,11 @@ if not __package__:  # run as a script, from whatever directory: the checkout is
 
 import torch
 
-from agents.launch import build_experiment, check_inputs, choose_device, finish
+from agents.launch import build_experiment, check_inputs, finish
 from agents.playing import TASKS
 from agents.policy import ALGORITHMS
 from agents.runs import command_line, new_run, read_config, versions
+from attiqa.devices import pick_device
 from attiqa.errors import EXIT_OK, InputError, command
 from attiqa.options import as_record, option, parse
 
@@ -78,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
     else:
         options = as_record(given) | {
             "steps": given.steps or DEFAULT_STEPS,
-            "device": choose_device(given.device),
+            "device": str(pick_device(given.device)),
         }
         check_inputs(options)  # a wrong name leaves no folder behind
         run = new_run(given.out, {"options": options, "command": command_line(), "versions": versions()})
