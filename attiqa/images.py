@@ -47,6 +47,8 @@ def decode_image(source: Path | IO[bytes], path: str | Path) -> torch.Tensor:
     try:
         with Image.open(source) as opened:
             return _to_rgb(ImageOps.exif_transpose(opened), path)
+    except InputError:  # a ValueError itself, and a sentence already
+        raise
     except UnidentifiedImageError:
         raise InputError(f"{path} is not an image that Pillow can read; convert it to PNG or JPEG.") from None
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:

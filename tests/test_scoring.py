@@ -12,6 +12,7 @@ from PIL import Image
 
 from attiqa import scoring
 from attiqa.cli.main import main
+from attiqa.errors import InputError
 from attiqa.images import read_image, to_float
 from attiqa.model import QualityModel
 from attiqa.scoring import expand_inputs, score_files
@@ -60,6 +61,16 @@ def test_scores_are_the_models_own_in_the_order_of_the_paths(
         quality, attributes = model.assess(to_float(read_image(result.path))[None], crops)
         assert result.score == pytest.approx(quality.item(), abs=1e-5)
         assert result.attributes == pytest.approx(attributes[0].tolist(), abs=1e-5)
+
+
+def test_a_photograph_of_floats_with_nan_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    pixels = np.full((40, 50), 0.5, np.float32)
+    pixels[3, 3] = np.nan
+    Image.fromarray(pixels).save(tmp_path / "nan.tif")
+    with pytest.raises(InputError) as caught:
+        read_image(tmp_path / "nan.tif")
+    assert str(caught.value).count("nan.tif") == 1
+    assert "save it as 8- or 16-bit sRGB" in str(caught.value)
 
 
 def test_scores_do_not_depend_on_batch_nor_on_how_much_memory_is_used(
