@@ -17,6 +17,7 @@ from attiqa.training.crossvalidation import (
     out_of_fold,
     pair_accuracy,
 )
+from attiqa.training.graded import Graded
 from attiqa.training.regressor import PseudoRated, RatedFeatures, fit_regressor, predict
 
 D = 6
@@ -24,7 +25,9 @@ D = 6
 
 @pytest.fixture
 def pseudo() -> PseudoRated:
-    return PseudoRated(Regressor(D, 5), torch.randn(40, 5, D).relu())
+    levels = torch.zeros(40, 5, 9)
+    levels[:, 1, 0], levels[:, 2, 2], levels[:, 3:] = -0.5, 0.3, 0.4
+    return PseudoRated(Regressor(D, 5), Graded(torch.randn(40, 5, D).relu(), levels))
 
 
 def rated(count: int, views: int = 1, groups: int = 6) -> RatedFeatures:
@@ -35,7 +38,7 @@ def rated(count: int, views: int = 1, groups: int = 6) -> RatedFeatures:
 
 def test_without_photographs_the_fit_is_scikit_learns_ridge(pseudo: PseudoRated) -> None:
     group = rated(40)
-    fitted = fit_regressor([group], pseudo, penalty=0.05, pseudo_weight=0.0)
+    fitted = fit_regressor([group], pseudo, penalty=0.05, pseudo_weight=0.0, single_weight=0.0)
     columns = pseudo.columns(group.hidden["whole"].flatten(0, 1)).numpy()
     # an unpenalised column: so large that its coefficient costs nothing
     columns[:, -2] *= 1e4
@@ -54,9 +57,32 @@ def test_a_heavy_penalty_leaves_the_order_of_the_mlp(pseudo: PseudoRated) -> Non
 def test_a_fit_leaves_the_start_alone_and_recovers_a_linear_truth(pseudo: PseudoRated) -> None:
     before = {key: value.clone() for key, value in pseudo.start.state_dict().items()}
     training, fresh = rated(300), rated(50)
-    fitted = fit_regressor([training], pseudo, penalty=1e-6, pseudo_weight=0.0)
+    fitted = fit_regressor([training], pseudo, penalty=1e-6, pseudo_weight=0.0, single_weight=0.0)
     torch.testing.assert_close(predict(fitted, fresh.hidden["whole"]), fresh.mos, atol=1e-3, rtol=0)
     assert all(torch.equal(value, pseudo.start.state_dict()[key]) for key, value in before.items())
+
+
+def test_what_a_distortion_alone_costs_survives_ratings_that_deny_it() -> None:
+    hidden, levels = torch.randn(60, 5, D).relu() + 1, torch.zeros(60, 5, 9)
+    levels[:, 1, 0], levels[:, 2, 2], levels[:, 3:] = -0.5, 0.3, 0.4
+    hidden[:, 1:3] = hidden[:, :1]
+    hidden[:, 1, 0] -= 1.0  # one distortion with a strong effect, and one with a weak effect
+    hidden[:, 2, 1] -= 0.02
+    photographs = PseudoRated(Regressor(D, 5), Graded(hidden, levels))
+    people = rated(80)
+    people.mos.copy_((0.5 - 0.3 * people.hidden["whole"][:, 0, 1]).clamp(0, 1))
+
+    def weak_cost(regressor: Regressor) -> torch.Tensor:
+        return predict(regressor, hidden[:, 0:1]) - predict(regressor, hidden[:, 2:3])
+
+    wanted = weak_cost(photographs.start) * photographs.moment[-2] / photographs.normal[-2, -2]
+
+    def error(weight: float) -> float:
+        fitted = fit_regressor([people], photographs, penalty=1e-3, pseudo_weight=1.0, single_weight=weight)
+        return float((weak_cost(fitted) - wanted).norm() / wanted.norm())
+
+    assert error(0.0) > 0.5
+    assert error(10.0) < 0.2
 
 
 def test_folds_keep_groups_whole_and_cover_every_image_once() -> None:

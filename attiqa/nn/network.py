@@ -76,6 +76,12 @@ class AttributeNetwork(nn.Module):
         hidden = self.heads.hidden(features)
         return self.heads.last(hidden), self.regressor(hidden.flatten(1))
 
+    @torch.inference_mode()
+    def hidden(self, images: torch.Tensor) -> torch.Tensor:
+        """``(B, 3, H, W)`` display sRGB to the concatenated hidden layers of the heads, ``(B, D)``."""
+        features = self.backbone(images.contiguous(memory_format=torch.channels_last))
+        return self.heads.hidden(features).flatten(1)
+
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """``(B, 3, H, W)`` display sRGB in [0, 1] to attributes ``(B, K)`` and quality ``(B,)``."""
         return self.outputs(self.backbone(images))

@@ -34,20 +34,13 @@ def named_view(name: str) -> View:
     return lambda images: look(images, name)
 
 
-def hidden_layers(network: AttributeNetwork, images: torch.Tensor) -> torch.Tensor:
-    """``(B, 3, H, W)`` to the concatenated hidden layers of the heads, ``(B, D)``."""
-    with torch.inference_mode():
-        features = network.backbone(images.contiguous(memory_format=torch.channels_last))
-        return network.heads.hidden(features).flatten(1)
-
-
 def rated_features(network: AttributeNetwork, rated: RatedSet, views: dict[str, View]) -> RatedFeatures:
     """Show every image of a rated set to the frozen network, in each of `views`."""
     columns: dict[str, list[torch.Tensor]] = {name: [] for name in views}
     for path in tqdm(rated.paths, desc=f"features of {rated.name}", unit="image"):
         image = to_float(read_image(path)).unsqueeze(0)
         for name, view in views.items():
-            columns[name].append(hidden_layers(network, view(image)[0]))
+            columns[name].append(network.hidden(view(image)[0]))
     hidden = {name: torch.stack(crops).clone() for name, crops in columns.items()}
     return RatedFeatures(hidden, torch.from_numpy(rated.unit_mos).float(), [str(g) for g in rated.groups])
 

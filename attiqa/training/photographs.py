@@ -37,9 +37,13 @@ class PhotographPool:
     def __len__(self) -> int:
         return len(self.images)
 
+    def image(self, index: int) -> torch.Tensor:
+        """Photograph `index` as kept: float32 ``(1, 3, H, W)``, display sRGB in [0, 1]."""
+        return to_float(self.images[index]).unsqueeze(0)
+
     def crop(self, index: int, side: int, generator: torch.Generator) -> torch.Tensor:
         """A `random_square` of photograph `index`."""
-        return random_square(to_float(self.images[index]).unsqueeze(0), side, generator)
+        return random_square(self.image(index), side, generator)
 
 
 def random_square(image: torch.Tensor, side: int, generator: torch.Generator) -> torch.Tensor:
@@ -63,6 +67,17 @@ def random_square(image: torch.Tensor, side: int, generator: torch.Generator) ->
     )
     crop = resized[:, y : y + side, x : x + side]
     return crop.flip(2) if mirror < 0.5 else crop
+
+
+def random_window(image: torch.Tensor, generator: torch.Generator, smallest: float = 0.6) -> torch.Tensor:
+    """A random window of `smallest` to all of each side of ``(1, 3, H, W)``, mirrored half the time."""
+    height, width = image.shape[-2:]
+    share, top, left, mirror = torch.rand(4, generator=generator).tolist()
+    share = smallest + (1 - smallest) * share
+    rows, columns = max(1, round(share * height)), max(1, round(share * width))
+    y, x = int(top * (height - rows + 1)), int(left * (width - columns + 1))
+    window = image[..., y : y + rows, x : x + columns]
+    return window.flip(-1) if mirror < 0.5 else window
 
 
 def _reduced(image: torch.Tensor) -> torch.Tensor:

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 import torch
 
 from attiqa.nn.network import Regressor
+from attiqa.training.graded import Graded
 
 PSEUDO_SPREAD = 0.15  # standard deviation of pseudo-ratings within a scene, on MOS in [0, 1]
-PSEUDO_WEIGHT = 10.0  # of the photographs beside one rated set; from a scan; the card tells the choice
+# of photographs beside one rated set: all versions, and each distortion alone; from a scan, see the card
+PSEUDO_WEIGHT, SINGLE_WEIGHT = 1.0, 3.0
 
 
 @dataclass(frozen=True)
@@ -47,21 +49,38 @@ def predict(regressor: Regressor, hidden: torch.Tensor) -> torch.Tensor:
 class PseudoRated:
     """Photographs and their distortions, rated by the MLP itself: what a fit must not unlearn.
 
-    Only differences between versions of one scene count: what pretraining learnt is which version is better,
-    not which scene. Their share of the normal equations is computed once and serves every fold.
+    Only differences between versions of one photograph count: what pretraining learnt is which version is
+    better, not which scene. They enter twice: all versions by their squared error, in which blur and noise
+    outweigh the rest, and each distortion alone by its error relative to its own effect, so that a fit
+    cannot trade a cast or half a stop, small beside blur, for agreement with a few people. Their share of
+    the normal equations is computed once and serves every fold.
+
+    Attributes:
+        normal: ``(D + 2, D + 2)`` of all versions.
+        moment: ``(D + 2,)``.
+        single_normal: the same of distortions that come alone, the mean over distortions.
+        single_moment: and its right side.
     """
 
-    def __init__(self, start: Regressor, photographs: torch.Tensor) -> None:
-        """Rate `photographs`, hidden layers ``(scenes, versions, D)``, with the regressor of pretraining."""
+    def __init__(self, start: Regressor, graded: Graded) -> None:
+        """Rate `graded` with the regressor as it stands before any human rating."""
         self.start = start
-        flat = photographs.flatten(0, 1)
+        flat = graded.hidden.flatten(0, 1)
         self.mean, self.std = flat.mean(0), flat.std(0) + 1e-3
-        columns = self.columns(flat).unflatten(0, photographs.shape[:2])
-        columns = (columns - columns.mean(1, keepdim=True)).flatten(0, 1)
-        score = columns[:, -2]
-        rating = PSEUDO_SPREAD * score / score.std()
-        self.normal = columns.T @ columns / len(columns)
-        self.moment = columns.T @ rating / len(columns)
+        columns = self.columns(flat).unflatten(0, graded.hidden.shape[:2])
+        centred = (columns - columns.mean(1, keepdim=True)).flatten(0, 1)
+        scale = PSEUDO_SPREAD / centred[:, -2].std()
+        self.normal = centred.T @ centred / len(centred)
+        self.moment = scale * self.normal[:, -2]
+        lost = columns[:, :1] - columns  # by each version, against the photograph
+        self.single_normal = torch.zeros_like(self.normal)
+        ends = graded.alone()
+        for end in ends:
+            rows = lost[end]
+            effect = (scale * rows[:, -2]).square().mean()
+            weight = PSEUDO_SPREAD**2 / (effect * len(rows) * len(ends))
+            self.single_normal += weight * rows.T @ rows
+        self.single_moment = scale * self.single_normal[:, -2]
 
     def columns(self, hidden: torch.Tensor) -> torch.Tensor:
         """The regressors of the fit for ``(M, D)`` hidden layers: standardised, MLP score, one; float64."""
@@ -77,25 +96,29 @@ def fit_regressor(
     *,
     penalty: float,
     pseudo_weight: float = PSEUDO_WEIGHT,
+    single_weight: float = SINGLE_WEIGHT,
 ) -> Regressor:
     """Fit scale, offset and linear path to ratings, while distorted photographs keep their pseudo-ratings.
 
     Minimises over a, b and w the squared error of ``a * mlp(h) + w . z(h) + b``, z being `hidden`
     standardised over the photographs: its mean over each set, view and crop (sets and views count the same),
-    plus `pseudo_weight` times its mean over photographs, there as differences from the scene's mean, plus
-    ``penalty * |w|^2``. The pseudo-rating of a photograph is the MLP's score brought to `PSEUDO_SPREAD`.
-    Our choice.
+    plus `pseudo_weight` times its mean over versions of photographs, there as differences from the
+    photograph's mean, plus `single_weight` times its mean over distortions that come alone, there relative
+    to the distortion's own effect, plus ``penalty * |w|^2``. The pseudo-rating of a version is the MLP's
+    score brought to `PSEUDO_SPREAD`. Our choice.
 
     Args:
         rated: one or more rated sets.
         photographs: with the regressor as pretraining left it.
         penalty: of the ridge.
-        pseudo_weight: of the photographs.
+        pseudo_weight: of all versions of photographs.
+        single_weight: of distortions that come alone.
 
     Returns:
         A fitted copy of the regressor; its scores are on the scale of the ratings.
     """
-    normal, moment = pseudo_weight * photographs.normal, pseudo_weight * photographs.moment
+    normal = pseudo_weight * photographs.normal + single_weight * photographs.single_normal
+    moment = pseudo_weight * photographs.moment + single_weight * photographs.single_moment
     for group in rated:
         for hidden in group.hidden.values():
             columns = photographs.columns(hidden.flatten(0, 1))
