@@ -20,8 +20,8 @@ from isp_env.sources import RawFolder
 
 HELD_OUT_SHARE = 0.25  # of a user's own files
 RAWS_A_PHOTOGRAPH = 2  # each with another crop, camera and error to mend
-# of the few embedded photographs: with 6 a scene a policy learns the scenes by heart (TRIALS.md)
-TRAINING_RAWS, HELD_OUT_RAWS = 24, 6
+# of the few embedded photographs: with fewer and less various ones a policy learns them by heart (TRIALS.md)
+TRAINING_RAWS, STUDY_RAWS, HELD_OUT_RAWS = 48, 12, 6
 
 Failures = list[tuple[Path, str]]
 
@@ -88,10 +88,9 @@ class Scenes:
 
 def embedded_scenes(folder: Path, seed: int) -> Scenes:
     """The scenes inside installed packages, written to `folder` as DNGs and read back as any camera's."""
-    training, written = write_embedded_scenes(folder, seed, TRAINING_RAWS)
-    held_out = [path for path in written if int(path.stem.rpartition("-")[2]) < HELD_OUT_RAWS]
-    for path in set(written) - set(held_out):
-        path.unlink()
+    training, held_out = write_embedded_scenes(
+        folder, seed, TRAINING_RAWS, held_out_raws=HELD_OUT_RAWS, study_raws=STUDY_RAWS
+    )
     scene_of = {path.stem: path.stem.rpartition("-")[0] for path in (*training, *held_out)}
     return Scenes(RawFolder(training), RawFolder(held_out), scene_of)
 

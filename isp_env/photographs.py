@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from kornia.enhance import adjust_hue
 from torch import Tensor
 
 from attiqa.errors import InputError
@@ -17,6 +19,8 @@ from isp_env.dng import write_dng
 from isp_env.sources import RawFolder, in_threads
 from isp_env.unprocess import Cameras, draw_cameras, unprocess, xyz_to_camera
 
+Range = tuple[float, float]
+
 DEFAULT_SIZE = (256, 342)  # of a preview with a short side of 256 pixels
 
 # our choice: what a hurried photographer leaves to mend, without losing the picture
@@ -24,8 +28,41 @@ _EXPOSURE = (-1.5, 0.7)
 _BALANCE_ERROR = (-45.0, 45.0)
 _SATURATION = (0.6, 1.0)
 _SHOT_NOISE = (1e-4, 2e-3)
-_SMALLEST_CROP = 0.75
 _BLACK, _WHITE = 512, 16383  # of a 14-bit sensor
+
+
+@dataclass(frozen=True)
+class Variety:
+    """How far the scenes that are cut out of one photograph may lie apart; all ranges uniform, our choice.
+
+    The default changes nothing but the window. `MANY_SCENES` makes many scenes of few photographs: an agent
+    that trains on them must read the picture, where it would otherwise know the photographs by heart.
+
+    Attributes:
+        crop: share of the largest window of the wanted aspect.
+        mirrored: mirror half of the windows.
+        gamma: octaves of a power law on display values; above 0 darkens the scene.
+        contrast: factor around the middle of the display range.
+        saturation: factor on the chroma.
+        hue: radians by which all colours turn.
+    """
+
+    crop: Range = (0.75, 1.0)
+    mirrored: bool = False
+    gamma: Range = (0.0, 0.0)
+    contrast: Range = (1.0, 1.0)
+    saturation: Range = (1.0, 1.0)
+    hue: Range = (0.0, 0.0)
+
+
+MANY_SCENES = Variety(
+    crop=(0.35, 1.0),
+    mirrored=True,
+    gamma=(-0.6, 0.6),
+    contrast=(0.8, 1.15),
+    saturation=(0.6, 1.35),
+    hue=(-0.6, 0.6),
+)
 
 
 class UnprocessedPhotographs(RawFolder):
@@ -87,6 +124,7 @@ def write_scene(
     photograph: Path,
     count: int,
     size: tuple[int, int] = DEFAULT_SIZE,
+    variety: Variety = Variety(),
     *,
     generator: torch.Generator,
 ) -> list[Path]:
@@ -98,13 +136,14 @@ def write_scene(
         photograph: an image file.
         count: number of raws.
         size: height and width of each, even numbers; the crops have this aspect.
+        variety: how far the scenes of the photograph may lie apart.
         generator: draws crops, cameras, errors and noise.
 
     Raises:
         InputError: the photograph cannot be read.
     """
     image = to_float(read_image(photograph))
-    crops = torch.stack([_crop(image, size, generator) for _ in range(count)])
+    crops = torch.stack([_scene(image, size, variety, generator) for _ in range(count)])
     cameras = draw_cameras(count, generator, _EXPOSURE, _BALANCE_ERROR, _SATURATION, _SHOT_NOISE)
     mosaics = unprocess(crops, cameras, generator)
     paths = [Path(folder) / f"{name}-{index:02d}.dng" for index in range(count)]
@@ -113,12 +152,11 @@ def write_scene(
     return paths
 
 
-def _crop(image: Tensor, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """A random window of `size`'s aspect, as large as the photograph allows down to 3/4, resampled to it."""
+def _scene(image: Tensor, size: tuple[int, int], variety: Variety, generator: torch.Generator) -> Tensor:
+    """A random window of `size`'s aspect, resampled to it and restyled: ``(3, *size)``, display sRGB."""
     height, width = image.shape[-2:]
-    largest = min(height / size[0], width / size[1])
-    zoom, top, left = torch.rand(3, generator=generator).tolist()
-    scale = largest * (_SMALLEST_CROP + (1.0 - _SMALLEST_CROP) * zoom)
+    share, top, left, mirror, *style = torch.rand(8, generator=generator).tolist()
+    scale = min(height / size[0], width / size[1]) * _between(variety.crop, share)
     rows, columns = round(size[0] * scale), round(size[1] * scale)
     # faces and buildings stand in the upper part of a picture that is too high for the window
     y, x = int(0.4 * top * (height - rows + 1)), int(left * (width - columns + 1))
@@ -126,7 +164,26 @@ def _crop(image: Tensor, size: tuple[int, int], generator: torch.Generator) -> T
     resized = torch.nn.functional.interpolate(
         window, size=size, mode="bilinear", antialias=True, align_corners=False
     )
-    return linear_to_srgb(resized)[0]
+    scene = _restyled(linear_to_srgb(resized), variety, style)[0]
+    return scene.flip(-1) if variety.mirrored and mirror < 0.5 else scene
+
+
+def _restyled(scene: Tensor, variety: Variety, style: Sequence[float]) -> Tensor:
+    """``(1, 3, H, W)`` with a random look; what has no range stays as it is."""
+    ranges = (variety.gamma, variety.contrast, variety.saturation, variety.hue)
+    gamma, contrast, saturation, hue = map(_between, ranges, style)
+    if gamma:
+        scene = scene.clamp(0.0, 1.0) ** 2.0**gamma
+    if contrast != 1.0:
+        scene = (0.5 + contrast * (scene - 0.5)).clamp(0.0, 1.0)
+    if saturation != 1.0:
+        grey = scene.mean(dim=1, keepdim=True)
+        scene = (grey + saturation * (scene - grey)).clamp(0.0, 1.0)
+    return adjust_hue(scene, hue) if hue else scene
+
+
+def _between(range_: Range, share: float) -> float:
+    return range_[0] + (range_[1] - range_[0]) * share
 
 
 def _write(path: Path, mosaic: Tensor, cameras: Cameras, index: int) -> None:

@@ -50,6 +50,14 @@ def test_a_seed_repeats_exactly_and_another_one_splits_otherwise(written, tmp_pa
     assert len(splits) > 1
 
 
+def test_studies_and_many_scenes_are_for_training_alone(tmp_path):
+    train, held_out = embedded.write_embedded_scenes(tmp_path, 2, 3, held_out_raws=1, study_raws=2)
+    assert embedded.STUDIES.keys() <= scenes(train)
+    assert not scenes(held_out) & embedded.STUDIES.keys()
+    assert len(train) == 3 * (len(embedded.embedded_photographs()) - 3) + 2 * len(embedded.STUDIES)
+    assert len(held_out) == 3
+
+
 def test_held_out_scenes_leave_some_for_training(tmp_path):
     with pytest.raises(InputError, match="can be held out"):
         embedded.write_embedded_scenes(tmp_path, 0, held_out_scenes=99)

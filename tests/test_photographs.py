@@ -8,7 +8,9 @@ import torch
 from PIL import Image
 
 from attiqa.errors import InputError
-from isp_env.photographs import UnprocessedPhotographs, write_scene
+from isp_env.color import linear_to_srgb
+from isp_env.photographs import MANY_SCENES, UnprocessedPhotographs, Variety, write_scene
+from isp_env.raw import read_raw
 
 
 @pytest.fixture
@@ -57,3 +59,30 @@ def test_the_crop_keeps_the_aspect_of_the_scene(tmp_path):
     rows, columns = (torch.fft.rfft(green.mean(dim=d) - green.mean()).abs().argmax() for d in (0, 1))
     assert path.name == "grid-00.dng"
     assert rows == columns  # as many lines across as down
+
+
+def test_scenes_of_one_photograph_are_restyled_and_mirrored_where_asked(tmp_path):
+    rows, columns = np.mgrid[0:300, 0:400]
+    ramp = np.stack([rows / 300, columns / 400, 0.5 + 0 * rows], axis=-1)
+    Image.fromarray((255 * ramp).astype(np.uint8)).save(tmp_path / "ramp.png")
+
+    def looks(name: str, variety: Variety) -> torch.Tensor:
+        draw = torch.Generator().manual_seed(1)
+        paths = write_scene(tmp_path, name, tmp_path / "ramp.png", 24, (60, 80), variety, generator=draw)
+        frames = [read_raw(path) for path in paths]
+        balanced = [frame.image * frame.white_balance[:, None, None] for frame in frames]
+        return torch.stack([linear_to_srgb(image.clamp(0, 1)) for image in balanced])
+
+    plain, various = looks("plain", Variety()), looks("various", MANY_SCENES)
+    grey = looks("grey", Variety(saturation=(0.0, 0.0)))
+    assert plain.shape == various.shape
+
+    def chroma(images: torch.Tensor) -> float:
+        spread = images.mean(dim=(2, 3), keepdim=True)  # an error of the balance is no colour of the scene
+        return float((images / spread).std(dim=1).mean())
+
+    assert chroma(grey) < 0.25 * chroma(plain)
+    left_is_greener = various[:, 1, :, :40].mean(dim=(1, 2)) > various[:, 1, :, 40:].mean(dim=(1, 2))
+    assert 0 < int(left_is_greener.sum()) < 24  # mirrored at times
+    upright = plain[:, 1, :, :40].mean(dim=(1, 2)) > plain[:, 1, :, 40:].mean(dim=(1, 2))
+    assert not upright.any()
