@@ -19,6 +19,7 @@ from isp_env.parameters import ParameterSpace
 
 COLUMNS = 2  # scenes side by side
 NAMED = 6  # parameters listed for a scene, those moved furthest
+LEAST_MOVED = 0.01  # of half the range; less cannot be seen
 
 
 @dataclass(frozen=True)
@@ -120,10 +121,12 @@ def _sheet(part: SubFigure, scenes: Sequence[Pair], space: ParameterSpace) -> No
 
 def describe_action(action: np.ndarray, space: ParameterSpace, count: int = NAMED) -> str:
     """The parameters that `action` ``(P,)`` moves furthest, in physical units, one a line."""
-    values = space.to_physical(torch.as_tensor(action, dtype=torch.float32)[None])[0].tolist()
-    furthest = np.argsort(-np.abs(action))[:count]
+    values = space.to_physical(torch.as_tensor(action, dtype=torch.float32)[None])
+    # back in [-1, 1]: what lies beyond a one-sided parameter's neutral end moves nothing
+    moved = space.to_action(values)[0].abs().numpy()
+    furthest = [number for number in np.argsort(-moved)[:count] if moved[number] > LEAST_MOVED]
     return "\n".join(
-        f"{space.names[number]} {values[number]:+.2f} {space.parameters[number].unit}".rstrip()
+        f"{space.names[number]} {values[0, number]:+.2f} {space.parameters[number].unit}".rstrip()
         for number in sorted(furthest)
     )
 

@@ -84,6 +84,7 @@ PARAMETERS: tuple[Parameter, ...] = (
 # What matters most for enhancement, and few enough for an agent to learn quickly
 TUNE_PARAMETERS: tuple[str, ...] = (
     "denoise_luma",
+    "denoise_chroma",
     "temperature",
     "tint",
     "exposure",
