@@ -15,8 +15,9 @@ from agents.experiment import Experiment
 from agents.judging import Judging
 from agents.launch import make_core
 from agents.policy_file import StoredPolicy, load_policy
-from agents.scenes import HELD_OUT_RAWS, TRAINING_RAWS, embedded_scenes, split
+from agents.scenes import HELD_OUT_RAWS, STUDY_RAWS, TRAINING_RAWS, embedded_scenes, split
 from attiqa.errors import InputError
+from isp_env.embedded import STUDIES
 from isp_env.sources import RawFolder
 from tests.fakes import MeanGrey, small_core
 
@@ -115,6 +116,7 @@ def test_embedded_scenes_are_held_out_whole(tmp_path):
     scenes = embedded_scenes(tmp_path, seed=1)
     training, held_out = (set(scenes.clusters(source.names)) for source in (scenes.training, scenes.held_out))
     assert not training & held_out
-    assert len(scenes.training.names) == TRAINING_RAWS * len(training)
+    photographed = len(training - STUDIES.keys())
+    assert len(scenes.training.names) == TRAINING_RAWS * photographed + STUDY_RAWS * len(STUDIES)
     assert len(scenes.held_out.names) == HELD_OUT_RAWS * len(held_out)
     assert len(list(tmp_path.glob("*.dng"))) == len(scenes.training.names) + len(scenes.held_out.names)
