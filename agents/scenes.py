@@ -15,13 +15,18 @@ from attiqa.files import file_digest
 from attiqa.images import list_images
 from isp_env.embedded import write_embedded_scenes
 from isp_env.frame import FrameSource, RawFrame
-from isp_env.photographs import write_scene
+from isp_env.perturbed import PerturbedSource
+from isp_env.photographs import MANY_SCENES, Variety, write_scene
 from isp_env.sources import RawFolder
 
 HELD_OUT_SHARE = 0.25  # of a user's own files
 RAWS_A_PHOTOGRAPH = 2  # each with another crop, camera and error to mend
+FEWEST_RAWS, MOST_RAWS = 240, 48  # made of photographs to train on: in all, if so many of each are enough
 # of the few embedded photographs: with fewer and less various ones a policy learns them by heart (TRIALS.md)
 TRAINING_RAWS, STUDY_RAWS, HELD_OUT_RAWS = 48, 12, 6
+
+# of a folder of few raws: so many frames to train on, each decoded file under other crops and errors
+FEWEST_FRAMES, MOST_COPIES = 120, 24
 
 Failures = list[tuple[Path, str]]
 
@@ -54,8 +59,9 @@ class Scenes:
         training: frames to learn from.
         held_out: frames to judge by.
         scene_of: the scene of each frame by name, where several raws share one.
-        alone: there is only one raw, which serves as both.
+        alone: there is only one scene, which serves as both.
         failures: path and sentence of each file that was skipped.
+        copies: frames to learn from that were made of each raw.
     """
 
     training: FrameSource
@@ -63,6 +69,7 @@ class Scenes:
     scene_of: dict[str, str] = field(default_factory=dict)
     alone: bool = False
     failures: Failures = field(default_factory=list)
+    copies: int = 1
 
     def clusters(self, names: Sequence[str]) -> list[str]:
         """The scene of each of `names`; a frame without one is its own."""
@@ -74,15 +81,16 @@ class Scenes:
         if self.alone:
             return [
                 *lines,
-                f"{self.training.names[0]} is the only raw: there is no held-out set, and the table shows "
-                "the raw that was trained on.",
+                f"{self.clusters(self.training.names)[0]} is the only scene: there is no held-out set, and "
+                "the table shows what was trained on.",
             ]
         scenes = sorted(set(self.clusters(self.held_out.names)))
         named = f" ({', '.join(scenes)})" if len(scenes) <= 12 else ""
+        variations = f", each in {self.copies} variations" if self.copies > 1 else ""
         return [
             *lines,
-            f"{len(self.training.names)} raws to train on; held out: {len(self.held_out.names)} raws of "
-            f"{len(scenes)} other scenes{named}.",
+            f"{len(self.training.names) // self.copies} raws to train on{variations}; "
+            f"held out: {len(self.held_out.names)} raws of {len(scenes)} other scenes{named}.",
         ]
 
 
@@ -102,24 +110,29 @@ def photograph_scenes(inputs: Sequence[Path], folder: Path, seed: int) -> Scenes
         InputError: none of them can be read.
     """
     photographs = list_images(list(inputs))
+    numbers = split([str(number) for number in range(len(photographs))], seed)
+    held_out = set(numbers[1])
+    many = max(RAWS_A_PHOTOGRAPH, min(-(-FEWEST_RAWS // len(numbers[0])), MOST_RAWS))
     generator = torch.Generator().manual_seed(seed)
-    written: list[list[Path]] = []
+    written: dict[bool, list[list[Path]]] = {False: [], True: []}
     failures: Failures = []
     for number, path in enumerate(tqdm(photographs, "unprocessing photographs", delay=2.0, disable=None)):
+        held = number in held_out
+        count, variety = (RAWS_A_PHOTOGRAPH, Variety()) if held else (many, MANY_SCENES)
         try:
             name = f"{path.stem}-{number:05d}"
-            written.append(write_scene(folder, name, path, RAWS_A_PHOTOGRAPH, generator=generator))
+            written[held].append(write_scene(folder, name, path, count, variety=variety, generator=generator))
         except InputError as error:
             failures.append((path, str(error)))
-    if not written:
+    if not any(written.values()):
         raise InputError(f"none of {len(photographs)} photographs can be read; the first: {failures[0][1]}")
-    training, held_out = split([str(number) for number in range(len(written))], seed)
-    scene_of = {raw.stem: raws[0].stem for raws in written for raw in raws}
-    sources = [
-        RawFolder([raw for number in numbers for raw in written[number]])
-        for numbers in (training, held_out or training)
-    ]
-    return Scenes(sources[0], sources[1], scene_of, alone=not held_out, failures=failures)
+    scene_of = {raw.stem: raws[0].stem for scenes in written.values() for raws in scenes for raw in raws}
+    # where only one side can be read, it serves as both
+    training, other = (
+        RawFolder([raw for raws in written[held] or written[not held] for raw in raws])
+        for held in (False, True)
+    )
+    return Scenes(training, other, scene_of, alone=not all(written.values()), failures=failures)
 
 
 def raw_scenes(inputs: Sequence[Path], seed: int) -> Scenes:
@@ -133,7 +146,27 @@ def raw_scenes(inputs: Sequence[Path], seed: int) -> Scenes:
     failures = list(source.failures)
     if not held_out:
         return Scenes(source, source, alone=True, failures=failures)
-    return Scenes(Subset(source, training), Subset(source, held_out), failures=failures)
+    copies = min(-(-FEWEST_FRAMES // len(training)), MOST_COPIES)
+    frames = varied(Subset(source, training), seed, copies)
+    return Scenes(frames, Subset(source, held_out), failures=failures, copies=copies)
+
+
+def varied(source: FrameSource, seed: int, copies: int) -> FrameSource:
+    """Each frame of a source in so many variations of crop, exposure, balance and noise.
+
+    A policy that sees a few raws, always the same way, knows them by heart before it can tell what they need.
+    """
+    if copies == 1:
+        return source
+    return PerturbedSource(
+        source,
+        seed,
+        copies,
+        crop=(0.5, 1.0),
+        exposure=(-1.0, 0.5),
+        balance_error=(-30.0, 30.0),
+        shot_noise=(1e-5, 1e-3),
+    )
 
 
 def split(contents: Sequence[str], seed: int) -> tuple[list[int], list[int]]:

@@ -15,9 +15,19 @@ from agents.experiment import Experiment
 from agents.judging import Judging
 from agents.launch import make_core
 from agents.policy_file import StoredPolicy, load_policy
-from agents.scenes import HELD_OUT_RAWS, STUDY_RAWS, TRAINING_RAWS, embedded_scenes, split
+from agents.scenes import (
+    HELD_OUT_RAWS,
+    MOST_RAWS,
+    RAWS_A_PHOTOGRAPH,
+    STUDY_RAWS,
+    TRAINING_RAWS,
+    embedded_scenes,
+    photograph_scenes,
+    raw_scenes,
+    split,
+)
 from attiqa.errors import InputError
-from isp_env.embedded import STUDIES
+from isp_env.embedded import STUDIES, write_embedded_scenes
 from isp_env.sources import RawFolder
 from tests.fakes import MeanGrey, small_core
 
@@ -120,3 +130,27 @@ def test_embedded_scenes_are_held_out_whole(tmp_path):
     assert len(scenes.training.names) == TRAINING_RAWS * photographed + STUDY_RAWS * len(STUDIES)
     assert len(scenes.held_out.names) == HELD_OUT_RAWS * len(held_out)
     assert len(list(tmp_path.glob("*.dng"))) == len(scenes.training.names) + len(scenes.held_out.names)
+
+
+def test_few_photographs_become_many_raws_to_train_on_and_few_to_judge_by(tmp_path):
+    for number in range(4):
+        noise = np.random.default_rng(number).integers(0, 256, (6, 8, 3)).astype(np.uint8)
+        Image.fromarray(noise).resize((342, 256)).save(tmp_path / f"p{number}.png")
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    scenes = photograph_scenes([tmp_path], tmp_path / "raws", seed=0)
+    training, held_out = (set(scenes.clusters(source.names)) for source in (scenes.training, scenes.held_out))
+    assert not training & held_out
+    assert len(scenes.training.names) == MOST_RAWS * len(training)
+    assert len(scenes.held_out.names) == RAWS_A_PHOTOGRAPH * len(held_out)
+    assert [path.name for path, _ in scenes.failures] == ["broken.png"]
+
+
+def test_few_raws_are_trained_on_in_variations_but_judged_as_they_are(tmp_path):
+    training, _ = write_embedded_scenes(tmp_path, 0, raws_a_scene=1, size=(64, 86))
+    scenes = raw_scenes([tmp_path], seed=0)
+    raws = len(list(tmp_path.glob("*.dng")))
+    held_out = len(scenes.held_out.names)
+    assert scenes.copies > 1
+    assert len(scenes.training.names) == (raws - held_out) * scenes.copies >= len(training)
+    assert set(scenes.held_out.names) < {path.stem for path in tmp_path.glob("*.dng")}
+    assert f"{raws - held_out} raws to train on, each in {scenes.copies} variations" in scenes.describe()[0]
