@@ -22,6 +22,7 @@ __all__ = [
     "fit_logistic",
     "krcc",
     "logistic",
+    "percentile_interval",
     "plcc",
     "plcc_logistic",
     "resample",
@@ -129,22 +130,33 @@ def bootstrap_interval(
     Raises:
         InputError: more than half of the draws have no defined statistic, or an argument is out of range.
     """
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence must lie between 0 and 1; it is {confidence}.")
     values = [np.asarray(array) for array in arrays]
     draws = []
     for index in resample(len(values[0]), clusters, repeats, seed):
         try:
             draws.append(statistic(*(value[index] for value in values)))
         except InputError:
-            continue
-    if len(draws) * 2 < repeats:
+            draws.append(np.nan)
+    return percentile_interval(draws, confidence)
+
+
+def percentile_interval(draws: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
+    """The middle `confidence` of a statistic's bootstrap draws ``(R,)``; NaN marks an undefined one.
+
+    Raises:
+        InputError: more than half of the draws are undefined, or the confidence is out of range.
+    """
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence must lie between 0 and 1; it is {confidence}.")
+    values = np.asarray(draws, dtype=np.float64)
+    known = values[~np.isnan(values)]
+    if len(known) * 2 < len(values):
         raise InputError(
-            f"only {len(draws)} of {repeats} bootstrap draws have a defined statistic; "
+            f"only {len(known)} of {len(values)} bootstrap draws have a defined statistic; "
             "there are too few different items or clusters for an interval."
         )
     tail = 50 * (1 - confidence)
-    low, high = np.percentile(draws, [tail, 100 - tail])
+    low, high = np.percentile(known, [tail, 100 - tail])
     return float(low), float(high)
 
 

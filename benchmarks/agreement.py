@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,14 +60,13 @@ def agreement(
     result: dict[str, Any] = {"items": len(x), "dropped": int((~here).sum()), "note": None}
     rows: dict[str, dict[str, float]] = {}
     try:
-        rows = measure(x, y, repeats=0)
-        if repeats:
-            groups = None if one_cluster else labels
-            rows = measure(x, y, clusters=groups, repeats=repeats, seed=seed)
-        if one_cluster:
+        rows = measure(x, y, clusters=None if one_cluster else labels, repeats=repeats, seed=seed)
+        if one_cluster and repeats:
             result["note"] = "one prompt only: intervals are over images"
     except InputError as error:
         result["note"] = str(error)
+        with contextlib.suppress(InputError):  # the values may be defined where the intervals are not
+            rows = measure(x, y, repeats=0)
     if len(x) < _LOGISTIC_NEEDS:
         rows = {name: row for name, row in rows.items() if name not in ("plcc_logistic", "rmse")}
     return result | {"metrics": {name: _cell(rows.get(name, {})) for name in METRICS}}

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from attiqa.errors import InputError
+from attiqa.evaluation.bootstrap import bootstrap_draws
 from attiqa.metrics import (
-    bootstrap_interval,
     fit_logistic,
     krcc,
     logistic,
+    percentile_interval,
     plcc,
     plcc_logistic,
-    rmse,
     rmse_logistic,
     srocc,
 )
@@ -61,17 +61,9 @@ def agreement(
     if not repeats:
         return rows
     mapped = logistic(x, fit_logistic(x, y))
-    sampled: dict[str, tuple[Callable[[ArrayLike, ArrayLike], float], NDArray[np.float64]]] = {
-        "srocc": (srocc, x),
-        "plcc": (plcc, x),
-        "plcc_logistic": (plcc, mapped),
-        "krcc": (krcc, x),
-        "rmse": (rmse, mapped),
-    }
-    for name, (metric, values) in sampled.items():
-        low, high = bootstrap_interval(
-            metric, values, y, clusters=clusters, repeats=repeats, confidence=confidence, seed=seed
-        )
+    draws = bootstrap_draws(x, mapped, y, clusters=clusters, repeats=repeats, seed=seed)
+    for name, values in draws.items():
+        low, high = percentile_interval(values, confidence)
         rows[name] |= {"low": low, "high": high}
     return rows
 
