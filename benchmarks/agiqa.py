@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from attiqa.datasets.rated import RatedSet
 from attiqa.datasets.registry import DATASETS, load_dataset
 from attiqa.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, command
+from attiqa.evaluation.plots import draw_scatter
 from attiqa.files import write_text
 from attiqa.options import as_record, option, parse
 from benchmarks.agreement import (
@@ -35,7 +36,6 @@ from benchmarks.cards import IN_SAMPLE, ZERO_SHOT, cross_validated, protocol
 from benchmarks.common import ScoringOptions, load_scorers, origins, report_failures, score_all
 from benchmarks.in_domain import probe_rows
 from benchmarks.paper import AGIQA_3K
-from benchmarks.plots import scatter
 from benchmarks.records import names_digest, write_items, write_record
 from benchmarks.scorers import ScoreColumn
 from benchmarks.tables import markdown, number, with_interval
@@ -220,8 +220,8 @@ def _write(
     items |= {column.name: column.values.tolist() for column in columns}
     write_items(folder / "items.csv", items)
     groups = rated.extra.get("generator", np.full(len(rated), "")).tolist()
-    panels = [(column.name, column.oriented) for column in columns]
-    scatter(folder / "scatter.png", panels, rated.mos, groups, "quality, human rating")
+    panels = [(column.name, column.oriented, rated.mos) for column in columns]
+    draw_scatter(folder / "scatter.png", panels, groups=groups, rating_name="quality, human rating")
     content = {
         "options": as_record(options),
         "dataset": rated.name,

@@ -9,14 +9,16 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from attiqa.datasets.tables import read_csv
 from attiqa.errors import InputError
+from attiqa.evaluation.comparison import rated_pairs
 from attiqa.files import atomic_path, read_json
 
 COLUMNS = ("prompt", "image_a", "image_b", "votes_a", "votes_b")
@@ -80,23 +82,29 @@ def pairs_from_ratings(
     """
     if least_gap < 0:
         raise InputError(f"a rating gap is zero or more; it is {least_gap}.")
-    members: dict[str, list[int]] = defaultdict(list)
-    for index, prompt in enumerate(prompts):
-        members[prompt].append(index)
     pairs = []
-    for prompt, group in members.items():
-        for a, b in itertools.combinations(group, 2):
-            gap = ratings[a] - ratings[b]
-            # ratings are means of few opinions: 2.5 - 2.0 must not fail at 0.5 by rounding
-            if abs(gap) >= least_gap - 1e-9:
-                votes = (float(gap > 0), float(gap < 0), float(gap == 0))
-                pairs.append(Pair(prompt, names[a], names[b], *votes, gap=float(abs(gap))))
+    for a, b in _within_prompts(prompts, ratings, least_gap):
+        lead = float(ratings[a] - ratings[b])
+        votes = (float(lead > 0), float(lead < 0), float(lead == 0))
+        pairs.append(Pair(prompts[a], names[a], names[b], *votes, gap=abs(lead)))
     if not pairs:
         raise InputError(
             f"no two of {len(names)} images share a prompt and differ by {least_gap:g} in rating; "
             "lower --gap or take a set with several images a prompt."
         )
     return pairs
+
+
+def _within_prompts(
+    prompts: Sequence[str], ratings: Sequence[float], least_gap: float
+) -> list[tuple[int, int]]:
+    """Pairs of rows in the order of the table; with a gap of zero also those that are rated alike."""
+    rows = rated_pairs(ratings, prompts, least_gap)
+    if least_gap == 0:
+        every = rated_pairs(np.arange(len(ratings)), prompts)  # row numbers never tie
+        values = np.asarray(ratings)
+        rows = np.concatenate([rows, every[values[every[:, 0]] == values[every[:, 1]]]])
+    return sorted((int(row.min()), int(row.max())) for row in rows)
 
 
 def _read_own(path: Path) -> list[Pair]:
