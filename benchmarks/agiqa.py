@@ -24,24 +24,18 @@ from attiqa.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, command
 from attiqa.evaluation.plots import draw_scatter
 from attiqa.files import write_text
 from attiqa.options import as_record, option, parse
-from benchmarks.agreement import (
-    agreement,
-    by_group,
-    group_table,
-    metric_cells,
-    metric_header,
-    published_beside,
-)
-from benchmarks.cards import IN_SAMPLE, ZERO_SHOT, cross_validated, protocol
-from benchmarks.common import ScoringOptions, load_scorers, origins, report_failures, score_all
-from benchmarks.in_domain import probe_rows
-from benchmarks.paper import AGIQA_3K
+from benchmarks.agiqa_report import GROUPINGS, report
+from benchmarks.agreement import agreement, by_group, group_columns, published_beside
+from benchmarks.common import QUICK_NOTE, ScoringOptions, load_scorers, score_all
+from benchmarks.fits import FITS, FineTune, Fit, LinearProbe
+from benchmarks.in_domain import in_domain_rows
+from benchmarks.paper import GENERATED as REPORTED
 from benchmarks.records import names_digest, write_items, write_record
 from benchmarks.scorers import ScoreColumn
-from benchmarks.tables import markdown, number, with_interval
 
 GENERATED = ("agiqa-3k", "avt-ai", "agiqa-1k", "aigiqa-20k", "csv")
 PROTOCOLS = ("zero-shot", "in-domain")
+QUICK_SPLITS, QUICK_EPOCHS = 2, 2
 
 NO_DATA = """\
 {title} is needed, and --data names no folder that exists.
@@ -52,7 +46,6 @@ NO_DATA = """\
 
 # further human judgements that sets carry; quality scorers are not made for them
 _OTHER_TARGETS = ("alignment", "appeal")
-_GROUPINGS = ("generator", "style")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +55,27 @@ class AgiqaOptions(ScoringOptions):
     data: Path | None = option(None, help="folder of the dataset as distributed", metavar="DIR")
     dataset: str = option("agiqa-3k", help="which dataset lies there", choices=GENERATED)
     protocols: list[str] = option(["zero-shot"], help="which protocols to run", choices=PROTOCOLS)
+    in_domain: list[str] = option(
+        [],
+        help="how a model is fitted in-domain: finetune (the paper's protocol; needs hours without a GPU), "
+        "linear-probe (frozen features, ridge regression: the quick form); adds the protocol in-domain",
+        choices=FITS,
+    )
     splits: int = option(10, help="random splits by prompt, in-domain")
+    epochs: int = option(100, help="of fine-tuning")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.splits, self.epochs) < 1:
+            raise InputError(f"--splits and --epochs are 1 or more; these are {self.splits}, {self.epochs}.")
+        if self.quick:
+            object.__setattr__(self, "splits", min(self.splits, QUICK_SPLITS))
+            object.__setattr__(self, "epochs", min(self.epochs, QUICK_EPOCHS))
+
+    @property
+    def fits(self) -> list[str]:
+        """The in-domain fits that were asked for; fine-tuning where only the protocol was named."""
+        return self.in_domain or (["finetune"] if "in-domain" in self.protocols else [])
 
 
 @command
@@ -83,8 +96,9 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError("no scorer is left; name one with --model or --peers.")
     folder = options.folder(f"agiqa-{options.dataset}")
     results = _zero_shot(rated, columns, options)
-    in_domain = _in_domain(rated, options, folder) if "in-domain" in options.protocols else []
-    text = _report(rated, results, in_domain, columns, missing, options.view)
+    in_domain = _in_domain(rated, options, folder)
+    text = report(rated, results, in_domain, columns, missing, options.view)
+    text += f"\n\n{QUICK_NOTE}" if options.quick else ""
     print(text)
     _write(options, folder, rated, columns, results, in_domain, missing, text)
     return EXIT_OK
@@ -106,7 +120,7 @@ def _zero_shot(rated: RatedSet, columns: Sequence[ScoreColumn], options: AgiqaOp
             for column in columns
         }
         results[target] = {"all": whole}
-        for grouping in (name for name in _GROUPINGS if name in rated.extra):
+        for grouping in (name for name in GROUPINGS if name in rated.extra):
             labels = rated.extra[grouping]
             results[target][grouping] = {
                 column.name: by_group(column, ratings, rated.groups, labels, repeats=repeats, seed=seed)
@@ -117,88 +131,21 @@ def _zero_shot(rated: RatedSet, columns: Sequence[ScoreColumn], options: AgiqaOp
 
 def _in_domain(rated: RatedSet, options: AgiqaOptions, folder: Path) -> list[dict[str, Any]]:
     models = [name for name in options.model if name != "none"]
-    return probe_rows(
-        rated,
-        models,
-        device=options.device,
-        view=options.view,
-        splits=options.splits,
-        seed=options.seed,
-        folder=folder,
-    )
-
-
-def _report(
-    rated: RatedSet,
-    results: dict[str, Any],
-    in_domain: Sequence[dict[str, Any]],
-    columns: Sequence[ScoreColumn],
-    missing: Sequence[tuple[str, str]],
-    view: str,
-) -> str:
-    """The whole report as Markdown."""
-    title = DATASETS[rated.name].title
-    prompts = len(set(rated.groups)) if rated.grouping == "prompt" else None
-    counts = f"{len(rated)} images" + (f" of {prompts} prompts" if prompts else "")
-    if rated.missing:
-        counts += f"; {len(rated.missing)} listed images are not on disk, such as {rated.missing[0]}"
-    parts = [
-        f"## {title}",
-        f"{counts}. Intervals are 95 %, by bootstrap over prompts; "
-        "in-domain they are the lowest and highest split around the median.",
-        *rated.notes,
-    ]
-    for target, groupings in results.items():
-        note = "" if target == "quality" else " (a quality model is not made for it)"
-        parts += [
-            f"### Against {target}{note}",
-            _overall_table(rated, target, groupings["all"], columns, in_domain, view),
-        ]
-        notes = _notes(rated, target, groupings["all"], columns)
-        parts += ["\n".join(notes)] if notes else []
-        for grouping in _GROUPINGS:
-            if grouping in groupings:
-                parts += [f"SROCC per {grouping} (images), zero-shot:", group_table(groupings[grouping])]
-    return "\n\n".join([*parts, origins(columns, missing), *report_failures(columns)])
-
-
-def _notes(
-    rated: RatedSet, target: str, results: dict[str, Any], columns: Sequence[ScoreColumn]
-) -> list[str]:
-    """What is not defined, and which rows are no test of their model."""
-    notes = [f"- {name}: {result['note']}" for name, result in results.items() if result["note"]]
-    for column in columns:
-        if target == "quality" and protocol(column.card, rated.name) == IN_SAMPLE:
-            notes.append(
-                f"- {column.name} was fitted to these ratings: its in-sample row, and its rows per group, "
-                "show the fit only."
-            )
-    return notes
-
-
-def _overall_table(
-    rated: RatedSet,
-    target: str,
-    results: dict[str, Any],
-    columns: Sequence[ScoreColumn],
-    in_domain: Sequence[dict[str, Any]],
-    view: str,
-) -> str:
+    fits: dict[str, Fit] = {
+        "finetune": FineTune(options.device, folder, epochs=options.epochs, seed=options.seed),
+        "linear-probe": LinearProbe(options.device, options.view, folder),
+    }
     rows = []
-    for column in columns:
-        kind = protocol(column.card, rated.name) if target == "quality" else ZERO_SHOT
-        rows.append([column.name, column.kind, kind, *metric_cells(results[column.name])])
-        unseen = cross_validated(column.card, rated.name, view) if target == "quality" else None
-        if unseen is not None:
-            cells = [with_interval(unseen[name], unseen[f"{name}_ci95"]) for name in ("srocc", "plcc")]
-            label = "out of fold, from its card"
-            rows.append([column.name, "measured", label, str(len(rated)), *cells, "-", "-", "-"])
-    if target == "quality":
-        rows += [[row["scorer"], "measured", row["protocol"], *metric_cells(row)] for row in in_domain]
-        if rated.name == "agiqa-3k":
-            cells = ["-", number(AGIQA_3K["srocc"]), number(AGIQA_3K["plcc"]), "-", "-", "-"]
-            rows.append([f"{AGIQA_3K['scorer']} ({AGIQA_3K['source']})", "reported", "in-domain", *cells])
-    return markdown(["scorer", "numbers are", "protocol", *metric_header()], rows)
+    for fit in (fits[name] for name in options.fits):
+        for model in models:
+            minutes = fit.seconds(model, rated, rated, 0.8) * (1 if fit.shared else options.splits) / 60
+            print(
+                f"{model}, {fit.label}, {options.splits} splits: about {minutes:.1f} minutes on "
+                f"{options.device}, less what an earlier run left",
+                file=sys.stderr,
+            )
+        rows += in_domain_rows(rated, models, fit, splits=options.splits, seed=options.seed, folder=folder)
+    return rows
 
 
 def _write(
@@ -215,10 +162,11 @@ def _write(
     names = [str(name) for name in rated.names]
     write_text(folder / "report.md", text + "\n")
     items: dict[str, Sequence[Any]] = {"name": names, "prompt": rated.groups.tolist()}
-    items |= {grouping: rated.extra[grouping].tolist() for grouping in _GROUPINGS if grouping in rated.extra}
+    items |= {grouping: rated.extra[grouping].tolist() for grouping in GROUPINGS if grouping in rated.extra}
     items |= {target: ratings.tolist() for target, ratings in _targets(rated).items()}
     items |= {column.name: column.values.tolist() for column in columns}
     write_items(folder / "items.csv", items)
+    write_items(folder / "groups.csv", group_columns(results))
     groups = rated.extra.get("generator", np.full(len(rated), "")).tolist()
     panels = [(column.name, column.oriented, rated.mos) for column in columns]
     draw_scatter(folder / "scatter.png", panels, groups=groups, rating_name="quality, human rating")
@@ -231,7 +179,7 @@ def _write(
         "notes": list(rated.notes),
         "zero_shot": results,
         "in_domain": list(in_domain),
-        "reported": [AGIQA_3K] if rated.name == "agiqa-3k" else [],
+        "reported": [row.describe() for row in REPORTED if row.test == rated.name],
         "scorers": [column.describe() for column in columns],
         "left_out": [{"scorer": name, "reason": reason} for name, reason in missing],
         "report": text,

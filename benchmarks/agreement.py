@@ -15,7 +15,7 @@ from attiqa.errors import InputError
 from attiqa.evaluation.agreement import METRICS
 from attiqa.evaluation.agreement import agreement as measure
 from benchmarks.scorers import ScoreColumn, identity
-from benchmarks.tables import markdown, with_interval
+from benchmarks.tables import markdown, number, with_interval
 
 Vector = NDArray[np.float64]
 
@@ -144,24 +144,56 @@ def published_beside(folder: Path, names: Sequence[str]) -> list[ScoreColumn]:
 
 def metric_header() -> list[str]:
     """Titles of the cells that `metric_cells` gives."""
-    return ["images", *(_TITLES[name] for name in METRICS)]
+    return ["images", "left out", *(_TITLES[name] for name in METRICS)]
 
 
 def metric_cells(result: Mapping[str, Any]) -> list[str]:
-    """Count and metrics of one `agreement`, for a table."""
+    """Counts and metrics of one `agreement`, for a table."""
     cells = [with_interval(cell["value"], cell["interval"]) for cell in map(result["metrics"].get, METRICS)]
-    return [str(result["items"]), *cells]
+    return [str(result["items"]), str(result["dropped"]), *cells]
+
+
+def reported_cells(srocc: float, plcc: float | None) -> list[str]:
+    """What print gives of the same cells."""
+    return ["-", "-", number(srocc), number(plcc), *["-"] * (len(METRICS) - 2)]
 
 
 def group_table(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
-    """SROCC of every scorer (rows) in every group (columns, with the number of images)."""
+    """SROCC of every scorer (rows) in every group (columns, with its number of images).
+
+    Where a scorer has fewer scores than the group has images, its cell says of how many.
+    """
     first = next(iter(results.values()))
-    header = ["scorer", *(f"{name} ({first[name]['items']})" for name in first)]
+    totals = {name: result["items"] + result["dropped"] for name, result in first.items()}
+    header = ["scorer", *(f"{name} ({total})" for name, total in totals.items())]
     rows = []
     for scorer, groups in results.items():
-        cells = [result["metrics"]["srocc"] for result in groups.values()]
-        rows.append([scorer, *(with_interval(cell["value"], cell["interval"], 2) for cell in cells)])
+        cells = []
+        for name, result in groups.items():
+            cell = with_interval(*(result["metrics"]["srocc"][key] for key in ("value", "interval")), 2)
+            cells.append(cell if result["items"] == totals[name] else f"{cell} of {result['items']}")
+        rows.append([scorer, *cells])
     return markdown(header, rows)
+
+
+def group_columns(results: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Every metric of every group as columns of a CSV.
+
+    Args:
+        results: target -> grouping -> scorer -> group -> `agreement`; the grouping "all" is left out.
+    """
+    rows = []
+    for target, groupings in results.items():
+        for grouping, scorers in groupings.items():
+            for scorer, groups in scorers.items() if grouping != "all" else ():
+                for group, result in groups.items():
+                    row = {"target": target, "grouping": grouping, "group": group, "scorer": scorer}
+                    row |= {key: result[key] for key in ("items", "dropped")}
+                    for name, cell in result["metrics"].items():
+                        low, high = cell["interval"] or (None, None)
+                        row |= {name: cell["value"], f"{name}_low": low, f"{name}_high": high}
+                    rows.append(row)
+    return {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
 
 
 def _stem(name: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from attiqa.devices import pick_device
 from attiqa.errors import InputError
 from attiqa.options import option
 from attiqa.views import VIEWS
@@ -14,6 +15,9 @@ from benchmarks.peers import load_peer
 from benchmarks.scorers import ScoreColumn, Scorer, model_scorer
 from benchmarks.scoring import default_cache, score_files
 from benchmarks.tables import markdown
+
+QUICK_DRAWS = 100
+QUICK_NOTE = "A quick look with few draws and splits, not a result."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +34,7 @@ class ScoringOptions:
     peer_weights: Path | None = option(
         None, help="folder with the offline peers' parameter files", metavar="DIR"
     )
-    device: str = option("cpu", help="where models run: cpu, cuda, cuda:1, mps")
+    device: str = option("auto", help="where models run: cpu, cuda, cuda:1, mps; auto takes a GPU if any")
     cache: Path = option(
         default_cache(), help="scores of earlier runs, by model and image digest", metavar="DIR"
     )
@@ -41,8 +45,13 @@ class ScoringOptions:
     seed: int = option(0, help="of bootstrap and splits")
     batch_size: int = option(16, help="images of one size that are scored together")
     workers: int = option(2, help="threads that decode ahead")
+    quick: bool = option(False, help=f"{QUICK_DRAWS} bootstrap draws: to see that all runs, not for a result")
 
     def __post_init__(self) -> None:
+        # the record then says what was used
+        object.__setattr__(self, "device", str(pick_device(self.device)))
+        if self.quick:
+            object.__setattr__(self, "repeats", min(self.repeats, QUICK_DRAWS))
         for name in ("repeats", "batch_size", "workers"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} is 1 or more; it is {getattr(self, name)}.")

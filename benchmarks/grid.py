@@ -134,6 +134,18 @@ def collect(cells: Sequence[Cell], folder: Path, setting: str) -> dict[Cell, dic
     return {cell: read_json(path, "a finished cell") for cell, path in paths.items() if path.is_file()}
 
 
+def grid_items(results: Mapping[Cell, dict[str, Any]]) -> dict[str, list[Any]]:
+    """What every cell predicts of every tested image, as columns of a CSV."""
+    columns: dict[str, list[Any]] = {name: [] for name in (*Cell.__dataclass_fields__, "image")}
+    columns |= {"predicted": [], "rating": []}
+    for cell, result in results.items():
+        for (image, value), rating in zip(result["predicted"].items(), result["ratings"], strict=True):
+            row = {**asdict(cell), "image": image, "predicted": value, "rating": rating}
+            for name, column in columns.items():
+                column.append(row[name])
+    return columns
+
+
 def setting_of(sets: Mapping[str, RatedSet], **settings: Any) -> str:
     """Identity of the data and the settings behind a grid's results."""
     images = [f"{name} {names_digest(rated.names)}" for name, rated in sets.items()]

@@ -1,15 +1,13 @@
 """The paper's Tables 2 to 7 on whatever datasets are on disk. ``python benchmarks/iqa.py --help``.
 
-Each model's features are fitted to the ratings by a linear probe (frozen backbone, ridge regression whose
-penalty is chosen on the training side): the paper's Table 6. The other tables' settings (other datasets, less
-data, other checkpoints) are run with that same fit and say so; a fine-tuned checkpoint takes part as one more
---model.
+Each cell of a table is one fit and one test: fine-tuning as in the paper (``--in-domain finetune``), or the
+quick form, ridge regression on frozen features (``--in-domain linear-probe``, always so in Table 6). The grid
+is planned first (``--plan``), can be cut (``--only``), resumed, and shared by processes (``--shard``).
 """
 
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,16 +21,18 @@ import numpy as np
 import attiqa
 from attiqa.datasets.rated import RatedSet
 from attiqa.datasets.registry import DATASETS, load_dataset
+from attiqa.devices import pick_device
 from attiqa.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, command
 from attiqa.evaluation.agreement import METRICS
 from attiqa.files import write_text
-from attiqa.images import read_image, to_float
 from attiqa.options import as_record, option, parse
 from attiqa.views import VIEWS
-from benchmarks.agreement import agreement, metric_cells, metric_header
+from benchmarks.agreement import agreement, metric_cells, metric_header, reported_cells
+from benchmarks.fits import FITS, FineTune, Fit, LinearProbe, image_features
 from benchmarks.grid import (
     Cell,
     collect,
+    grid_items,
     plan_grid,
     run_grid,
     sample_images,
@@ -40,8 +40,10 @@ from benchmarks.grid import (
     split_for,
     take_share,
 )
-from benchmarks.in_domain import image_features, linear_probe, median_row
-from benchmarks.records import names_digest, write_record
+from benchmarks.in_domain import median_row
+from benchmarks.paper import reported_rows
+from benchmarks.plots import bars
+from benchmarks.records import names_digest, write_items, write_record
 from benchmarks.tables import markdown, with_interval
 
 TABLES = {
@@ -52,12 +54,9 @@ TABLES = {
     "linear-probe": "Table 6: frozen backbone, linear fit",
     "ablation": "Table 7: several checkpoints under one protocol",
 }
+FRACTIONS = (0.1, 0.2)  # of the training side, Table 4
 PAPERS_SETS = ("clive", "koniq10k", "spaq", "flive", "ava")
-QUICK_IMAGES, QUICK_SPLITS = 200, 2
-NOT_REPORTED = (
-    "Reported rows: none. The paper's Tables 2 to 7 could not be read here, "
-    "and no figure is given from memory."
-)
+QUICK_IMAGES, QUICK_SPLITS, QUICK_EPOCHS = 200, 2, 2
 
 NO_DATA = """\
 At least one rated dataset is needed: --data NAME=DIR, several times.
@@ -75,17 +74,43 @@ class IqaOptions:
     data: list[str] = option([], help="datasets, each as NAME=FOLDER", metavar="NAME=DIR")
     model: list[str] = option(["attiqa-mini"], help="models: bundled names, files, hub ids")
     after: str | None = option(None, help="table features: the fine-tuned checkpoint of the one --model")
+    in_domain: str = option(
+        "finetune",
+        help="how a model is fitted: finetune (the paper's protocol; needs a GPU or patience), or "
+        "linear-probe (frozen features); the table linear-probe always takes the latter",
+        choices=FITS,
+    )
     splits: int = option(10, help="random splits a dataset; official splits are one")
-    quick: bool = option(False, help=f"{QUICK_SPLITS} splits, {QUICK_IMAGES} images a dataset")
+    epochs: int = option(100, help="of fine-tuning")
+    quick: bool = option(
+        False, help=f"{QUICK_SPLITS} splits, {QUICK_IMAGES} images a dataset, {QUICK_EPOCHS} epochs"
+    )
     plan: bool = option(False, help="print what would run and how long it should take, then stop")
     only: str = option("", help="run the cells whose description holds this text", metavar="TEXT")
     shard: str = option(
         "1/1", help="run the I-th of N shares; start N processes with one --out", metavar="I/N"
     )
-    view: str = option("five", help="what a model sees of an image", choices=VIEWS)
-    device: str = option("cpu", help="where models run")
+    view: str = option("five", help="what a linear probe sees of an image", choices=VIEWS)
+    device: str = option("auto", help="where models run: auto, cpu, cuda")
     seed: int = option(0, help="of splits and samples")
     out: Path | None = option(None, help="folder of cells and record", metavar="DIR")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "device", str(pick_device(self.device)))
+        if min(self.splits, self.epochs) < 1:
+            raise InputError(f"--splits and --epochs are 1 or more; these are {self.splits}, {self.epochs}.")
+        twice = sorted({name for name in self.model if self.model.count(name) > 1})
+        if twice:
+            raise InputError(f"--model names {', '.join(twice)} more than once.")
+        if self.quick:
+            object.__setattr__(self, "splits", min(self.splits, QUICK_SPLITS))
+            object.__setattr__(self, "epochs", min(self.epochs, QUICK_EPOCHS))
+
+    def fit(self, folder: Path) -> Fit:
+        """The fit of every cell."""
+        if self.in_domain == "linear-probe" or self.table == "linear-probe":
+            return LinearProbe(self.device, self.view, folder)
+        return FineTune(self.device, folder / "fits", epochs=self.epochs, seed=self.seed)
 
 
 @command
@@ -99,20 +124,23 @@ def main(argv: list[str] | None = None) -> int:
     folder = options.out or Path("runs") / "benchmarks" / f"iqa-{options.table}"
     if options.table == "features":
         return _features_table(options, sets, folder)
-    splits = QUICK_SPLITS if options.quick else options.splits
-    cells = plan_grid(options.table, options.model, sets, splits, (0.1, 0.2))
+    fit = options.fit(folder)
+    cells = plan_grid(options.table, options.model, sets, options.splits, FRACTIONS)
     share = take_share(cells, options.only, options.shard)
-    digests = [attiqa.load(name).digest for name in options.model]
-    setting = setting_of(sets, seed=options.seed, view=options.view, fit="linear probe", models=digests)
+    digests = {name: attiqa.load(name).digest for name in options.model}
+    setting = setting_of(sets, seed=options.seed, models=digests, **fit.describe())
     finished = collect(share, folder, setting)
-    print(_plan(options, sets, share, len(finished)))
+    print(_plan(options, sets, fit, share, [cell for cell in share if cell not in finished]))
     if options.plan:
         return EXIT_OK
-    run_grid(share, lambda cell: _work(cell, sets, options, folder), folder, setting)
+    run_grid(share, lambda cell: _work(cell, sets, fit, options.seed), folder, setting)
     results = collect(cells, folder, setting)
-    text = _report(options, results, len(cells))
+    text = _report(options, fit, sets, results, len(cells))
     print(text)
-    _write(options, folder, sets, text, {"cells": len(cells), "rows": _rows(results)})
+    rows = _rows(results)
+    _write(options, folder, sets, text, {"fit": dict(fit.describe()), "cells": len(cells), "rows": rows})
+    write_items(folder / "items.csv", grid_items(results))
+    _draw(folder / "srocc.png", rows)
     return EXIT_OK
 
 
@@ -129,79 +157,100 @@ def _load_sets(options: IqaOptions) -> dict[str, RatedSet]:
     return sets
 
 
-def _plan(options: IqaOptions, sets: Mapping[str, RatedSet], share: Sequence[Cell], finished: int) -> str:
+def _plan(
+    options: IqaOptions, sets: Mapping[str, RatedSet], fit: Fit, share: Sequence[Cell], left: Sequence[Cell]
+) -> str:
     """What will run, and how long it should take by the time of a few images."""
-    names = {name for cell in share for name in (cell.train, cell.test)}
-    images = sum(len(sets[name]) for name in names)
-    seconds = sum(_seconds_an_image(model, options, sets) for model in options.model) * images
     absent = [DATASETS[name].title for name in PAPERS_SETS if name not in sets]
+    # in its own set a cell trains on four fifths of the images, and then on a share of them
+    jobs = [(c.model, c.train, c.test, c.fraction * (0.8 if c.train == c.test else 1)) for c in left]
+    seconds = {job: fit.seconds(job[0], sets[job[1]], sets[job[2]], job[3]) for job in set(jobs)}
+    minutes = sum(seconds[job] for job in (set(jobs) if fit.shared else jobs)) / 60
     lines = [
-        f"{TABLES[options.table]}: {len(share)} cells in share {options.shard}, {finished} of them finished.",
-        f"Features of {images} images for {len(options.model)} models: about {seconds / 60:.1f} minutes, "
+        f"{TABLES[options.table]}, {fit.label}: {len(share)} cells in share {options.shard}, "
+        f"{len(share) - len(left)} of them finished.",
+        f"The other {len(left)} should take about {minutes:.1f} minutes on {options.device}, "
         "less what an earlier run left in the folder.",
     ]
+    if options.plan:
+        lines += [f"- {cell}" for cell in left]
     return "\n".join(lines + ([f"Not on disk: {', '.join(absent)}."] if absent else []))
 
 
-def _seconds_an_image(model_name: str, options: IqaOptions, sets: Mapping[str, RatedSet]) -> float:
-    model = attiqa.load(model_name, device=options.device)
-    times = []
-    for rated in sets.values():
-        for path in rated.paths[:3]:
-            start = time.monotonic()
-            try:
-                model.features(to_float(read_image(path))[None], options.view)
-            except InputError:
-                continue  # the run itself counts unreadable images
-            times.append(time.monotonic() - start)
-    return float(np.median(times)) if times else 0.0
-
-
-def _work(cell: Cell, sets: Mapping[str, RatedSet], options: IqaOptions, folder: Path) -> dict[str, Any]:
+def _work(cell: Cell, sets: Mapping[str, RatedSet], fit: Fit, seed: int) -> dict[str, Any]:
     """Fit and test one cell."""
     train, test = sets[cell.train], sets[cell.test]
-    split = split_for(train, cell, options.seed)
-    place = (options.device, options.view, folder)
-    features = image_features(train, cell.model, *place)
-    fitted_on = split.train[np.isfinite(features[split.train]).all(axis=1)]
-    if len(set(train.groups[fitted_on])) < 2:
-        raise InputError(f"{cell}: {len(fitted_on)} readable training images are too few; use more data.")
-    probe = linear_probe(features[fitted_on], train.mos[fitted_on], train.groups[fitted_on])
-    rows = split.test if cell.train == cell.test else np.arange(len(test))
-    unseen = (features if cell.train == cell.test else image_features(test, cell.model, *place))[rows]
-    readable = np.isfinite(unseen).all(axis=1)
-    predicted = np.full(len(rows), np.nan)
-    predicted[readable] = probe.predict(unseen[readable])
-    result = agreement(predicted, test.mos[rows], test.groups[rows], repeats=0)
-    return result | {"train_images": len(fitted_on), "test_digest": names_digest(test.names[rows])}
+    split = split_for(train, cell, seed)
+    tested = split.test if train is test else np.arange(len(test))
+    predicted = fit.predict(cell.model, train, split.train, test, tested)
+    result = agreement(predicted.values, test.mos[tested], test.groups[tested], repeats=0)
+    return result | {
+        "train_images": predicted.fitted_on,
+        "test_digest": names_digest(test.names[tested]),
+        "predicted": dict(zip(test.names[tested].tolist(), predicted.values.tolist(), strict=True)),
+        "ratings": test.mos[tested].tolist(),
+    }
 
 
 def _rows(results: Mapping[Cell, dict[str, Any]]) -> list[dict[str, Any]]:
     """Median, lowest and highest split for each row of the table."""
     rows = []
     for key in dict.fromkeys(cell.row for cell in results):
-        mine = [result for cell, result in results.items() if cell.row == key]
+        mine = [
+            {name: value for name, value in result.items() if name not in ("predicted", "ratings")}
+            for cell, result in results.items()
+            if cell.row == key
+        ]
         model, train, test, fraction = key
         facts = {"model": model, "train": train, "test": test, "fraction": fraction}
         rows.append(facts | median_row(mine))
     return rows
 
 
-def _report(options: IqaOptions, results: Mapping[Cell, dict[str, Any]], planned: int) -> str:
-    header = ["model", "fitted on", "tested on", "share", "splits", *metric_header()]
+def _report(
+    options: IqaOptions,
+    fit: Fit,
+    sets: Mapping[str, RatedSet],
+    results: Mapping[Cell, dict[str, Any]],
+    planned: int,
+) -> str:
+    header = ["model", "numbers are", "fitted on", "tested on", "share", "splits", *metric_header()]
     rows = []
     for row in _rows(results):
-        names = [row["model"], row["train"], row["test"]]
-        rows.append([*names, f"{row['fraction']:.0%}", str(len(row["splits"])), *metric_cells(row)])
-    quick = " A quick look: not the full datasets." if options.quick else ""
-    return "\n\n".join(
-        [
-            f"## {TABLES[options.table]}",
-            f"Measured by linear probe; {len(results)} of {planned} cells finished. "
-            f"Medians over the splits, the lowest and highest in brackets.{quick}",
-            markdown(header, rows),
-            NOT_REPORTED,
-        ]
+        facts = [row["train"], row["test"], f"{row['fraction']:.0%}", str(len(row["splits"]))]
+        rows.append([row["model"], "measured", *facts, *metric_cells(row)])
+    printed, remark = reported_rows(options.table, sets)
+    for figure in printed:
+        facts = [figure.train, figure.test, f"{figure.fraction:.0%}", "-"]
+        rows.append([figure.scorer, "reported", *facts, *reported_cells(figure.srocc, figure.plcc)])
+    missing = [
+        f"{name}: {len(rated.missing)} listed images are not on disk, such as {rated.missing[0]}."
+        for name, rated in sets.items()
+        if rated.missing
+    ]
+    notes = [f"- {row['model']} on {row['test']}: {row['note']}" for row in _rows(results) if row["note"]]
+    quick = " A quick look, not a result." if options.quick else ""
+    parts = [
+        f"## {TABLES[options.table]}",
+        f"Measured: {fit.label}; {len(results)} of {planned} cells finished. "
+        f"Medians over the splits, the lowest and highest in brackets.{quick}",
+        markdown(header, rows),
+        *missing,
+        *(["\n".join(notes)] if notes else []),
+        remark,
+    ]
+    return "\n\n".join(parts)
+
+
+def _draw(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """SROCC of each row as a bar, from the lowest to the highest split."""
+    cells = [row["metrics"]["srocc"] for row in rows]
+    bars(
+        path,
+        [f"{row['model']}, {row['train']} to {row['test']}, {row['fraction']:.0%}" for row in rows],
+        [float("nan") if cell["value"] is None else cell["value"] for cell in cells],
+        [cell["interval"] for cell in cells],
+        "SROCC, median over splits",
     )
 
 
@@ -209,7 +258,12 @@ def _features_table(options: IqaOptions, sets: Mapping[str, RatedSet], folder: P
     """Cosine of pooled features before and after fine-tuning: how much of the pretraining is kept."""
     if options.after is None or len(options.model) != 1:
         raise InputError("the table features compares one --model with its fine-tuned --after checkpoint.")
+    if options.plan:
+        images = sum(len(rated) for rated in sets.values())
+        print(f"{TABLES['features']}: two models on {images} images of {', '.join(sets)}.")
+        return EXIT_OK
     rows: list[dict[str, Any]] = []
+    items: dict[str, list[Any]] = {"dataset": [], "image": [], "cosine": []}
     for name, rated in sets.items():
         place = (options.device, options.view, folder)
         one, other = (image_features(rated, model, *place) for model in (options.model[0], options.after))
@@ -221,12 +275,25 @@ def _features_table(options: IqaOptions, sets: Mapping[str, RatedSet], folder: P
         if not known.size:
             raise InputError(f"no image of {name} could be read.")
         ends = np.quantile(known, [0.05, 0.95]).tolist()
-        rows.append({"dataset": name, "images": known.size, "cosine": float(known.mean()), "spread": ends})
-    cells = [[r["dataset"], str(r["images"]), with_interval(r["cosine"], r["spread"])] for r in rows]
-    table = markdown(["dataset", "images", "mean cosine [5 %, 95 %]"], cells)
-    text = "\n\n".join([f"## {TABLES['features']}", table, NOT_REPORTED])
+        counts = {"images": known.size, "left_out": len(rated) - known.size}
+        rows.append({"dataset": name, **counts, "cosine": float(known.mean()), "spread": ends})
+        items["dataset"] += [name] * len(rated)
+        items["image"] += rated.names.tolist()
+        items["cosine"] += cosine.tolist()
+    cells = [
+        [
+            row["dataset"],
+            str(row["images"]),
+            str(row["left_out"]),
+            with_interval(row["cosine"], row["spread"]),
+        ]
+        for row in rows
+    ]
+    table = markdown(["dataset", "images", "left out", "mean cosine [5 %, 95 %]"], cells)
+    text = "\n\n".join([f"## {TABLES['features']}", table, reported_rows("features", sets)[1]])
     print(text)
     _write(options, folder, sets, text, {"rows": rows})
+    write_items(folder / "items.csv", items)
     return EXIT_OK
 
 
@@ -235,13 +302,21 @@ def _write(
 ) -> None:
     write_text(folder / "report.md", text + "\n")
     facts = {
-        name: {"images": len(rated), "digest": names_digest(rated.names)} for name, rated in sets.items()
+        name: {
+            "images": len(rated),
+            "not_on_disk": list(rated.missing),
+            "digest": names_digest(rated.names),
+            "notes": list(rated.notes),
+        }
+        for name, rated in sets.items()
     }
+    printed, remark = reported_rows(options.table, sets)
     record = {
         "options": as_record(options),
-        "fit": "linear probe",
         "metrics": list(METRICS),
         "datasets": facts,
+        "reported": [figure.describe() for figure in printed],
+        "not_reported": remark,
     }
     write_record(folder, "iqa", ["benchmarks/iqa.py"], record | dict(content) | {"report": text})
 

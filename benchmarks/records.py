@@ -104,7 +104,7 @@ def plain(value: Any) -> Any:
 
 
 def _cell(value: Any) -> Any:
-    return "" if isinstance(value, float) and np.isnan(value) else value
+    return "" if value is None or (isinstance(value, float) and np.isnan(value)) else value
 
 
 def _git(*arguments: str) -> str:

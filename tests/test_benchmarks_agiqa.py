@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.stats import kendalltau, pearsonr, spearmanr
 
 from attiqa.errors import InputError
-from benchmarks import common, in_domain
+from benchmarks import common, fits
 from benchmarks.agiqa import main
 from benchmarks.agreement import agreement, by_group, published_beside, published_scores
 from benchmarks.cards import cross_validated, protocol
@@ -85,7 +85,7 @@ def run(root: Path, out: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> d
     constant = Scorer("constant", "c" * 64, "a test", False, "", lambda images: torch.ones(len(images)))
     monkeypatch.setattr(common, "model_scorer", lambda name, device, view: scorer)
     monkeypatch.setattr(common, "load_peer", lambda name, weights, device: constant)
-    monkeypatch.setattr(in_domain.attiqa, "load", lambda name, device: Brightness())
+    monkeypatch.setattr(fits.attiqa, "load", lambda name, device: Brightness())
     arguments = ["--data", str(root), "--repeats", "40", "--cache", str(out / "cache"), "--out", str(out)]
     assert main([*arguments, "--peers", "constant", *more]) == 0
     return json.loads((out / "record.json").read_text())
@@ -123,7 +123,7 @@ def test_in_domain_fits_on_other_prompts_than_it_tests(
     agiqa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    record = run(agiqa, out, monkeypatch, "--protocols", "zero-shot", "in-domain", "--splits", "4")
+    record = run(agiqa, out, monkeypatch, "--in-domain", "linear-probe", "--splits", "4")
     (row,) = record["in_domain"]  # type: ignore[misc]
     assert row["protocol"] == "in-domain, linear probe, 4 splits"  # type: ignore[index]
     values = [split["metrics"]["srocc"]["value"] for split in row["splits"]]  # type: ignore[index]

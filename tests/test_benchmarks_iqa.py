@@ -15,6 +15,8 @@ from attiqa.errors import InputError
 from benchmarks.grid import Cell, plan_grid, run_grid, take_share
 from benchmarks.iqa import main
 
+PROBE = ["--in-domain", "linear-probe", "--view", "centre"]
+
 
 class Brightness:
     """Stands for a quality model whose features are powers of brightness."""
@@ -62,8 +64,7 @@ def test_the_main_table_runs_and_a_second_run_finds_every_cell_done(
         "first",
         "--splits",
         "3",
-        "--view",
-        "centre",
+        *PROBE,
     ]
     assert main([*arguments, "--out", str(out)]) == 0
     record = json.loads((out / "record.json").read_text())
@@ -81,7 +82,7 @@ def test_two_shares_together_fill_one_table(tmp_path: Path, models: dict[str, Br
     root, out = make_set(tmp_path / "set", 0), tmp_path / "out"
     arguments = ["--table", "data-efficient", "--data", f"csv={root}", "--model", "first", "--splits", "2"]
     for shard in ("1/2", "2/2"):
-        assert main([*arguments, "--view", "centre", "--out", str(out), "--shard", shard]) == 0
+        assert main([*arguments, *PROBE, "--out", str(out), "--shard", shard]) == 0
     record = json.loads((out / "record.json").read_text())
     assert record["cells"] == 4
     assert [len(row["splits"]) for row in record["rows"]] == [2, 2]
@@ -94,7 +95,7 @@ def test_the_features_table_of_one_checkpoint_with_itself_is_one(
 ) -> None:
     root, out = make_set(tmp_path / "set", 0), tmp_path / "out"
     arguments = ["--table", "features", "--data", f"csv={root}", "--model", "first", "--after", "second"]
-    assert main([*arguments, "--view", "centre", "--out", str(out)]) == 0
+    assert main([*arguments, *PROBE, "--out", str(out)]) == 0
     record = json.loads((out / "record.json").read_text())
     assert record["rows"][0]["cosine"] == pytest.approx(1.0)
     assert record["rows"][0]["images"] == 48
