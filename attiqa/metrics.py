@@ -6,6 +6,7 @@ where the number would be undefined (lengths differ, fewer than two items, NaN, 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -92,6 +93,12 @@ def fit_logistic(predictions: ArrayLike, targets: ArrayLike) -> Vector:
     beside the best fit; the smallest residual wins.
     """
     x, y = _checked(predictions, targets, "the logistic fit")
+    return np.array(_fitted(x.tobytes(), y.tobytes()))
+
+
+@functools.lru_cache(maxsize=8)  # three metrics ask for the fit of the same values
+def _fitted(predictions: bytes, targets: bytes) -> tuple[float, float, float, float]:
+    x, y = np.frombuffer(predictions), np.frombuffer(targets)
     center, scale = x.mean(), x.std()
     z = (x - center) / scale
     rising = _correlation(z, y) >= 0
@@ -100,8 +107,8 @@ def fit_logistic(predictions: ArrayLike, targets: ArrayLike) -> Vector:
         least_squares(lambda b: logistic(z, b) - y, [*ends, 0.0, width], x_scale=[np.std(y)] * 2 + [1, 1])
         for width in (0.25, 1.0, 3.0)
     ]
-    upper, lower, middle, width = min(fits, key=lambda fit: fit.cost).x
-    return np.array([upper, lower, middle * scale + center, abs(width) * scale])
+    upper, lower, middle, width = map(float, min(fits, key=lambda fit: fit.cost).x)
+    return upper, lower, float(middle * scale + center), float(abs(width) * scale)
 
 
 def bootstrap_interval(

@@ -168,7 +168,8 @@ def _write(
     write_items(folder / "items.csv", items)
     write_items(folder / "groups.csv", group_columns(results))
     groups = rated.extra.get("generator", np.full(len(rated), "")).tolist()
-    panels = [(column.name, column.oriented, rated.mos) for column in columns]
+    negated = {True: ", negated", False: ""}
+    panels = [(c.name + negated[c.lower_is_better], c.oriented, rated.mos) for c in columns]
     draw_scatter(folder / "scatter.png", panels, groups=groups, rating_name="quality, human rating")
     content = {
         "options": as_record(options),

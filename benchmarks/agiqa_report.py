@@ -8,7 +8,7 @@ from typing import Any
 from attiqa.datasets.rated import RatedSet
 from attiqa.datasets.registry import DATASETS
 from benchmarks.agreement import group_table, metric_cells, metric_header, reported_cells
-from benchmarks.cards import IN_SAMPLE, ZERO_SHOT, cross_validated, protocol
+from benchmarks.cards import IN_SAMPLE, cross_validated, protocol
 from benchmarks.common import origins, report_failures
 from benchmarks.paper import GENERATED as REPORTED
 from benchmarks.scorers import ScoreColumn
@@ -59,10 +59,10 @@ def _notes(
     """What is not defined, and which rows are no test of their model."""
     notes = [f"- {name}: {result['note']}" for name, result in results.items() if result["note"]]
     for column in columns:
-        if target == "quality" and protocol(column.card, rated.name) == IN_SAMPLE:
+        if protocol(column.card, rated.name) == IN_SAMPLE:
             notes.append(
-                f"- {column.name} was fitted to these ratings: its in-sample row, and its rows per group, "
-                "show the fit only. In-domain rows start from a new regressor."
+                f"- {column.name} was fitted to the quality ratings of these images: its in-sample row, and "
+                "its rows per group, show the fit only. In-domain rows start from a new regressor."
             )
     return notes
 
@@ -81,7 +81,8 @@ def _overall_table(
 ) -> str:
     rows = []
     for column in columns:
-        kind = protocol(column.card, rated.name) if target == "quality" else ZERO_SHOT
+        # one who learnt the quality of these images knows them, whatever is asked
+        kind = protocol(column.card, rated.name)
         rows.append([column.name, column.kind, kind, *metric_cells(results[column.name])])
         unseen = cross_validated(column.card, rated.name, view) if target == "quality" else None
         if unseen is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,11 @@ _EXPERT_FOLDER = re.compile(r"(?:expert|tiff16)_?([a-e])", re.IGNORECASE)
 _EXPERT_FILE = re.compile(r"(.+)_([A-E])")
 
 Images = dict[str, Path]  # scene -> file
+# float32 (3, H, W) display sRGB, twice, of one size -> number
+Metrics = Mapping[str, Callable[[torch.Tensor, torch.Tensor], float]]
+
+PLAIN_METRICS: Metrics = {name: metric for name, (metric, _) in FIDELITY.items()}
+LOWER_IS_BETTER = {name for name, (_, lower) in FIDELITY.items() if lower} | {"lpips"}
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,11 @@ def match_size(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
 
 
 def compare(
-    method: str, outputs: Images, experts: Mapping[str, Images], workers: int = 2
+    method: str,
+    outputs: Images,
+    experts: Mapping[str, Images],
+    workers: int = 2,
+    metrics: Metrics = PLAIN_METRICS,
 ) -> tuple[list[Comparison], list[tuple[str, str]]]:
     """Every scene of `outputs` against every expert who rendered it.
 
@@ -108,7 +117,7 @@ def compare(
                 to_float(read_image(path)) for path in (outputs[scene], experts[expert][scene])
             )
             matched = match_size(image, reference)
-            values = {name: metric(matched, reference) for name, (metric, _) in FIDELITY.items()}
+            values = {name: metric(matched, reference) for name, metric in metrics.items()}
         except InputError as error:
             return scene, f"{method}, {scene} against expert {expert}: {error}"
         return Comparison(method, scene, expert, values, matched is not image)
@@ -145,18 +154,20 @@ def gain_over(
     before = {(item.scene, item.expert): item.values for item in base}
     shared = [item for item in other if (item.scene, item.expert) in before]
     gains = {}
-    for name in FIDELITY:
+    for name in shared[0].values if shared else PLAIN_METRICS:
         values = [item.values[name] - before[item.scene, item.expert][name] for item in shared]
         gains[name] = _mean(values, repeats, seed) | {"scenes": len({item.scene for item in shared})}
     return gains
 
 
-def experts_agreement(experts: Mapping[str, Images], *, repeats: int, seed: int) -> list[dict[str, Any]]:
+def experts_agreement(
+    experts: Mapping[str, Images], *, repeats: int, seed: int, metrics: Metrics = PLAIN_METRICS
+) -> list[dict[str, Any]]:
     """Each expert against every other: what a person reaches, and so the ceiling of an enhancer."""
     rows = []
     for name in sorted(experts):
         others = {other: images for other, images in experts.items() if other != name}
-        comparisons, _ = compare(f"expert {name}", experts[name], others)
+        comparisons, _ = compare(f"expert {name}", experts[name], others, metrics=metrics)
         if comparisons:
             by_expert = {
                 other: {item.scene: item.values for item in comparisons if item.expert == other}
@@ -171,11 +182,12 @@ def win_rate(ours: Mapping[str, float], theirs: Mapping[str, float]) -> dict[str
     """How often a judge rates our picture of a scene above theirs; ties count for neither.
 
     Returns:
-        wins, losses, ties, the rate with Wilson's interval, the sign test's p-value, and how many
-        comparisons a true rate like this one needs to show at the 5 % level with 80 % power.
+        wins, losses, ties, scenes without a score, the rate with Wilson's interval, the sign test's p-value,
+        and how many comparisons a true rate like this one needs to show at the 5 % level with 80 % power.
     """
     scenes = sorted(scene for scene in ours if scene in theirs)
     gaps = np.array([ours[scene] - theirs[scene] for scene in scenes])
+    unscored = int((~np.isfinite(gaps)).sum())
     gaps = gaps[np.isfinite(gaps)]
     wins, losses = int((gaps > 0).sum()), int((gaps < 0).sum())
     decided = wins + losses
@@ -183,6 +195,7 @@ def win_rate(ours: Mapping[str, float], theirs: Mapping[str, float]) -> dict[str
         "wins": wins,
         "losses": losses,
         "ties": int((gaps == 0).sum()),
+        "unscored": unscored,
         "rate": wins / decided if decided else None,
         "interval": wilson_interval(wins, decided) if decided else None,
         "p_value": sign_test(wins, losses),
@@ -199,9 +212,9 @@ def _across_experts(
     for scene in scenes:
         values = [renditions[scene] for renditions in by_expert.values() if scene in renditions]
         merged[scene] = {}
-        for name, (_, lower_is_better) in FIDELITY.items():
+        for name in values[0]:
             found = [value[name] for value in values]
-            best = min(found) if lower_is_better else max(found)
+            best = min(found) if name in LOWER_IS_BETTER else max(found)
             merged[scene][name] = best if pick_best else float(np.mean(found))
     return merged
 
@@ -209,7 +222,8 @@ def _across_experts(
 def _row(
     method: str, against: str, scenes: Mapping[str, dict[str, float]], repeats: int, seed: int
 ) -> dict[str, Any]:
-    metrics = {name: _mean([values[name] for values in scenes.values()], repeats, seed) for name in FIDELITY}
+    names = next(iter(scenes.values()))
+    metrics = {name: _mean([values[name] for values in scenes.values()], repeats, seed) for name in names}
     return {"method": method, "against": against, "scenes": len(scenes), "metrics": metrics}
 
 

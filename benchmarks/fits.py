@@ -147,7 +147,7 @@ class FineTune:
 
     @property
     def label(self) -> str:
-        return f"fine-tuned, {self.epochs} epochs"
+        return f"fine-tuned, {self.epochs} epoch{'s' if self.epochs > 1 else ''}"
 
     def describe(self) -> dict[str, Any]:
         settings = {name: getattr(self, name) for name in ("epochs", "batch", "learning_rate", "seed")}

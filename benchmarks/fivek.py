@@ -19,10 +19,11 @@ if __name__ == "__main__":
 from attiqa.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, command
 from attiqa.files import write_text
 from attiqa.options import as_record, option, parse
-from benchmarks.common import ScoringOptions, load_scorers, origins, report_failures, score_all
+from benchmarks.common import QUICK_NOTE, ScoringOptions, load_scorers, score_all
 from benchmarks.enhancement import (
-    Comparison,
+    PLAIN_METRICS,
     Images,
+    Metrics,
     compare,
     experts_agreement,
     find_experts,
@@ -31,11 +32,12 @@ from benchmarks.enhancement import (
     summarise,
     win_rate,
 )
+from benchmarks.fivek_report import Findings, report
+from benchmarks.lpips import find_lpips
 from benchmarks.paper import EXPERT_WINS
 from benchmarks.plots import bars
 from benchmarks.records import ROOT, write_items, write_record
 from benchmarks.scorers import ScoreColumn
-from benchmarks.tables import markdown, p_value, percent, with_interval
 
 INPUT_CLASSES = ("lightroom-zeroed", "as-shot-raw", "expert-white-balance", "unstated")
 
@@ -61,35 +63,13 @@ class FivekOptions(ScoringOptions):
         help="where the experts' agreement is measured (default: --data and its experts_thumbnails)",
         metavar="DIR",
     )
+    lpips: Path | None = option(
+        None, help="folder with LPIPS's two files of weights (default: torch's cache)", metavar="DIR"
+    )
     reference: str = option("C", help="the expert whom the judges compare with", choices=tuple("ABCDE"))
     input_class: str = option(
         "unstated", help="what the input is; stated in the record", choices=INPUT_CLASSES
     )
-
-
-@dataclass(frozen=True)
-class Findings:
-    """All that a run found out.
-
-    Attributes:
-        comparisons: every picture against every expert's.
-        rows: their summary a method and expert.
-        gains: method -> metric -> mean gain over the input.
-        ceiling: each expert against the others.
-        wins: a row for each judge, method and rival.
-        columns: the judges' scores.
-        missing: judges that could not be had, with the reason.
-        failures: scenes that could not be compared, with the reason.
-    """
-
-    comparisons: list[Comparison]
-    rows: list[dict[str, Any]]
-    gains: dict[str, dict[str, dict[str, Any]]]
-    ceiling: list[dict[str, Any]]
-    wins: list[dict[str, Any]]
-    columns: list[ScoreColumn]
-    missing: list[tuple[str, str]]
-    failures: list[tuple[str, str]]
 
 
 @command
@@ -107,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
             f"{options.data} holds no expert; expected folders expertA to expertE or files NAME_A.jpg."
         )
     found = _findings(options, options.data, methods, experts)
-    text = _report(options.input_class, found)
+    text = report(options.input_class, found) + (f"\n\n{QUICK_NOTE}" if options.quick else "")
     print(text)
     _write(options, folder, text, found)
     return EXIT_OK
@@ -116,8 +96,10 @@ def main(argv: list[str] | None = None) -> int:
 def _findings(
     options: FivekOptions, data: Path, methods: dict[str, Images], experts: dict[str, Images]
 ) -> Findings:
+    metrics, no_lpips = _metrics(options)
     results = {
-        method: compare(method, images, experts, options.workers) for method, images in methods.items()
+        method: compare(method, images, experts, options.workers, metrics)
+        for method, images in methods.items()
     }
     comparisons = [item for items, _ in results.values() for item in items]
     draws = {"repeats": options.repeats, "seed": options.seed}
@@ -131,12 +113,24 @@ def _findings(
         comparisons=comparisons,
         rows=summarise(comparisons, **draws),
         gains=gains,
-        ceiling=_agreement(options, data, draws),
+        ceiling=_agreement(options, data, draws, metrics),
         wins=wins,
         columns=columns,
         missing=missing,
         failures=[failure for _, failures in results.values() for failure in failures],
+        metrics=list(metrics),
+        no_lpips=no_lpips,
     )
+
+
+def _metrics(options: FivekOptions) -> tuple[Metrics, str]:
+    """The metrics of fidelity, with LPIPS where its weights are at hand, or a sentence on what is not."""
+    try:
+        return {**PLAIN_METRICS, "lpips": find_lpips(options.lpips)}, ""
+    except InputError as error:
+        if options.lpips is not None:
+            raise  # what was named has to be there
+        return PLAIN_METRICS, str(error)
 
 
 def _methods(options: FivekOptions, data: Path, folder: Path) -> dict[str, Images]:
@@ -171,12 +165,14 @@ def _render(run: Path, source: Path, out: Path) -> Images:
     return list_scenes(out)
 
 
-def _agreement(options: FivekOptions, data: Path, draws: dict[str, int]) -> list[dict[str, Any]]:
+def _agreement(
+    options: FivekOptions, data: Path, draws: dict[str, int], metrics: Metrics
+) -> list[dict[str, Any]]:
     places = [options.experts] if options.experts else [data, data / "experts_thumbnails"]
     for place in places:
         experts = find_experts(place) if place.is_dir() else {}
         if len(experts) > 1:
-            return experts_agreement(experts, **draws)
+            return experts_agreement(experts, **draws, metrics=metrics)
     return []
 
 
@@ -199,61 +195,6 @@ def _judge(
                     result = win_rate(scores[method], scores[rival])
                     wins.append({"judge": column.name, "method": method, "against": rival, **result})
     return columns, missing, wins
-
-
-def _report(input_class: str, found: Findings) -> str:
-    """The whole report as Markdown."""
-    parts = [
-        "## FiveK: fidelity to experts",
-        f"Input class: {input_class}. Means over scenes with 95 % bootstrap intervals.",
-        _fidelity_table(found.rows),
-    ]
-    if found.gains:
-        parts += ["Gain over the input, on the scenes of each method:", _gain_table(found.gains)]
-    if found.ceiling:
-        parts += ["Agreement of the experts with one another, the ceiling:", _fidelity_table(found.ceiling)]
-    else:
-        parts.append("Agreement of the experts: not measured, fewer than two experts are at hand.")
-    if found.wins:
-        parts += [
-            "Win rate under a judge (ties count for neither):",
-            _win_table(found.wins),
-            origins(found.columns, found.missing),
-        ]
-    if found.failures:
-        reasons = "\n".join(f"- {reason}" for _, reason in found.failures)
-        parts.append(f"Not compared: {len(found.failures)}.\n{reasons}")
-    parts += report_failures(found.columns)
-    return "\n\n".join(parts)
-
-
-def _fidelity_table(rows: list[dict[str, Any]]) -> str:
-    header = ["method", "against", "scenes", "PSNR dB", "SSIM", "CIEDE2000"]
-    return markdown(
-        header, [[row["method"], row["against"], str(row["scenes"]), *_cells(row["metrics"])] for row in rows]
-    )
-
-
-def _gain_table(gains: dict[str, dict[str, dict[str, Any]]]) -> str:
-    rows = [[method, str(gain["psnr"]["scenes"]), *_cells(gain)] for method, gain in gains.items()]
-    return markdown(["method", "scenes", "PSNR dB", "SSIM", "CIEDE2000"], rows)
-
-
-def _cells(metrics: dict[str, dict[str, Any]]) -> list[str]:
-    digits = {"psnr": 2, "ssim": 3, "ciede2000": 2}
-    return [with_interval(metrics[name]["mean"], metrics[name]["interval"], digits[name]) for name in digits]
-
-
-def _win_table(wins: list[dict[str, Any]]) -> str:
-    header = ["judge", "method", "against", "won", "of", "ties", "rate", "p", "pairs needed", "numbers are"]
-    rows = []
-    for row in [*wins, EXPERT_WINS]:
-        counts = [row["wins"], row["wins"] + row["losses"], row["ties"]]
-        rate = [percent(row["rate"], row["interval"]), p_value(row["p_value"])]
-        needed = "-" if row["pairs_needed"] is None else str(row["pairs_needed"])
-        names = [row["judge"], row["method"], row["against"]]
-        rows.append([*names, *map(str, counts), *rate, needed, row.get("kind", "measured")])
-    return markdown(header, rows)
 
 
 def _write(options: FivekOptions, folder: Path, text: str, found: Findings) -> None:
@@ -286,6 +227,7 @@ def _write(options: FivekOptions, folder: Path, text: str, found: Findings) -> N
             "reported": [EXPERT_WINS],
             "scorers": [column.describe() for column in found.columns],
             "left_out": [{"scorer": name, "reason": reason} for name, reason in found.missing],
+            "no_lpips": found.no_lpips or None,
             "resized": sum(item.resized for item in found.comparisons),
             "not_compared": [reason for _, reason in found.failures],
             "report": text,

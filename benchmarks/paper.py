@@ -178,6 +178,7 @@ EXPERT_WINS: dict[str, Any] = {
     "wins": 116,
     "losses": 84,
     "ties": 0,
+    "unscored": 0,
     "rate": 0.58,
     "interval": wilson_interval(116, 200),
     "p_value": sign_test(116, 84),

@@ -13,6 +13,7 @@ from PIL import Image
 from attiqa.errors import InputError
 from attiqa.fidelity import psnr
 from benchmarks.enhancement import (
+    Comparison,
     compare,
     experts_agreement,
     find_experts,
@@ -100,7 +101,7 @@ def test_two_files_of_one_scene_are_refused(tmp_path: Path) -> None:
 
 def test_win_rate_counts_wins_losses_and_ties() -> None:
     result = win_rate({"a": 2.0, "b": 2.0, "c": 1.0, "d": np.nan}, {"a": 1.0, "b": 1.0, "c": 1.0, "d": 0.0})
-    assert (result["wins"], result["losses"], result["ties"]) == (2, 0, 1)
+    assert (result["wins"], result["losses"], result["ties"], result["unscored"]) == (2, 0, 1, 1)
     assert result["rate"] == 1.0
 
 
@@ -118,8 +119,27 @@ def test_the_command_writes_table_record_items_and_picture(
     record = json.loads((out / "record.json").read_text())
     assert record["options"]["input_class"] == "lightroom-zeroed"
     assert len(record["not_compared"]) == 3
+    assert "LPIPS" in (record["no_lpips"] or "LPIPS")  # a sentence, unless torch's cache has the weights
     assert (out / "psnr.png").stat().st_size > 1000
     assert (out / "items.csv").read_text().startswith("method,scene,expert,resized,psnr,ssim,ciede2000")
+
+
+def test_weights_of_lpips_that_were_named_have_to_be_there(
+    fivek: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    assert main(["--data", str(fivek), "--model", "none", "--lpips", str(tmp_path / "empty")]) == 2
+    assert "lacks alexnet-owt-7be5be79.pth" in capsys.readouterr().err
+
+
+def test_the_best_expert_by_lpips_is_the_nearest() -> None:
+    items = [
+        Comparison("m", "s", expert, {"psnr": 20.0, "lpips": value}, False)
+        for expert, value in (("A", 0.4), ("B", 0.1))
+    ]
+    rows = {row["against"]: row["metrics"] for row in summarise(items, repeats=10, seed=0)}
+    assert rows["best expert"]["lpips"]["mean"] == 0.1
+    assert rows["mean of experts"]["lpips"]["mean"] == pytest.approx(0.25)
 
 
 def test_without_data_the_command_explains_and_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
