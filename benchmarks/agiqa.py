@@ -30,7 +30,7 @@ from benchmarks.common import QUICK_NOTE, ScoringOptions, load_scorers, score_al
 from benchmarks.fits import FITS, FineTune, Fit, LinearProbe
 from benchmarks.in_domain import in_domain_rows
 from benchmarks.paper import GENERATED as REPORTED
-from benchmarks.records import names_digest, write_items, write_record
+from benchmarks.records import command_line, names_digest, write_items, write_record
 from benchmarks.scorers import ScoreColumn
 
 GENERATED = ("agiqa-3k", "avt-ai", "agiqa-1k", "aigiqa-20k", "csv")
@@ -100,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
     text = report(rated, results, in_domain, columns, missing, options.view)
     text += f"\n\n{QUICK_NOTE}" if options.quick else ""
     print(text)
-    _write(options, folder, rated, columns, results, in_domain, missing, text)
+    _write(argv, options, folder, rated, columns, results, in_domain, missing, text)
     return EXIT_OK
 
 
@@ -132,8 +132,10 @@ def _zero_shot(rated: RatedSet, columns: Sequence[ScoreColumn], options: AgiqaOp
 def _in_domain(rated: RatedSet, options: AgiqaOptions, folder: Path) -> list[dict[str, Any]]:
     models = [name for name in options.model if name != "none"]
     fits: dict[str, Fit] = {
-        "finetune": FineTune(options.device, folder, epochs=options.epochs, seed=options.seed),
-        "linear-probe": LinearProbe(options.device, options.view, folder),
+        "finetune": FineTune(
+            options.device, options.cache / "fits", epochs=options.epochs, seed=options.seed
+        ),
+        "linear-probe": LinearProbe(options.device, options.view, options.cache / "fits"),
     }
     rows = []
     for fit in (fits[name] for name in options.fits):
@@ -149,6 +151,7 @@ def _in_domain(rated: RatedSet, options: AgiqaOptions, folder: Path) -> list[dic
 
 
 def _write(
+    argv: Sequence[str] | None,
     options: AgiqaOptions,
     folder: Path,
     rated: RatedSet,
@@ -185,7 +188,7 @@ def _write(
         "left_out": [{"scorer": name, "reason": reason} for name, reason in missing],
         "report": text,
     }
-    write_record(folder, "agiqa", ["benchmarks/agiqa.py"], content)
+    write_record(folder, "agiqa", command_line("benchmarks/agiqa.py", argv), content)
 
 
 if __name__ == "__main__":

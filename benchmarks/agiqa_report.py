@@ -9,7 +9,7 @@ from attiqa.datasets.rated import RatedSet
 from attiqa.datasets.registry import DATASETS
 from benchmarks.agreement import group_table, metric_cells, metric_header, reported_cells
 from benchmarks.cards import IN_SAMPLE, cross_validated, protocol
-from benchmarks.common import origins, report_failures
+from benchmarks.common import origins, report_failures, set_notes
 from benchmarks.paper import GENERATED as REPORTED
 from benchmarks.scorers import ScoreColumn
 from benchmarks.tables import markdown, with_interval
@@ -29,13 +29,11 @@ def report(
     title = DATASETS[rated.name].title
     prompts = len(set(rated.groups)) if rated.grouping == "prompt" else None
     counts = f"{len(rated)} images" + (f" of {prompts} prompts" if prompts else "")
-    if rated.missing:
-        counts += f"; {len(rated.missing)} listed images are not on disk, such as {rated.missing[0]}"
     parts = [
         f"## {title}",
         f"{counts}. Intervals are 95 %, by bootstrap over prompts; "
         "in-domain they are the lowest and highest split around the median.",
-        *rated.notes,
+        *(f"- {note}" for note in set_notes(rated)),
     ]
     for target, groupings in results.items():
         note = "" if target == "quality" else " (a quality model is not made for it)"

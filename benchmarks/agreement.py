@@ -113,6 +113,9 @@ def published_scores(path: Path, names: Sequence[str], key: str = "image_key") -
     """
     table = read_csv(path, [key])
     row_of = {_stem(name): row for row, name in enumerate(table[key])}
+    if len(row_of) < len(table[key]):
+        twice = len(table[key]) - len(row_of)
+        raise InputError(f"{path} lists {twice} images more than once; keep one row for each.")
     columns = []
     for metric in (column for column in table if column != key):
         values = np.full(len(names), np.nan)
@@ -170,7 +173,8 @@ def group_table(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     for scorer, groups in results.items():
         cells = []
         for name, result in groups.items():
-            cell = with_interval(*(result["metrics"]["srocc"][key] for key in ("value", "interval")), 2)
+            srocc = result["metrics"]["srocc"]
+            cell = with_interval(srocc["value"], srocc["interval"], 2)
             cells.append(cell if result["items"] == totals[name] else f"{cell} of {result['items']}")
         rows.append([scorer, *cells])
     return markdown(header, rows)

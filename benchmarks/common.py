@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from attiqa.datasets.rated import RatedSet
 from attiqa.devices import pick_device
 from attiqa.errors import InputError
+from attiqa.metrics import srocc
 from attiqa.options import option
 from attiqa.views import VIEWS
 from benchmarks.peers import load_peer
@@ -112,6 +115,18 @@ def report_failures(columns: Sequence[ScoreColumn], most: int = 5) -> list[str]:
             if len(column.failures) > most:
                 lines.append(f"  ... and {len(column.failures) - most} more; items.csv has them all")
     return lines
+
+
+def set_notes(rated: RatedSet) -> list[str]:
+    """What is missing of a dataset, what its loader assumed, and what explains its ratings too easily."""
+    notes = [f"{note}." for note in rated.notes]
+    if rated.missing:
+        notes.append(f"{len(rated.missing)} listed images are not on disk, such as {rated.missing[0]}.")
+    if "height" in rated.extra:  # then a model that sees no more than the size of a picture does well
+        with contextlib.suppress(InputError):
+            alone = srocc(rated.extra["height"].astype(float), rated.mos)
+            notes.append(f"the height of the image alone has SROCC {alone:.3f} with its rating.")
+    return notes
 
 
 def score_all(scorers: Sequence[Scorer], paths: Sequence[Path], options: ScoringOptions) -> list[ScoreColumn]:

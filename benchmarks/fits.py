@@ -190,7 +190,7 @@ class FineTune:
 
     def seconds(self, model: str, train: RatedSet, test: RatedSet, fraction: float) -> float:
         network, _ = load_checkpoint(find_weights(model))
-        network.to(self.device, memory_format=torch.channels_last).train()
+        network.to(self.device).to(memory_format=torch.channels_last).train()
         crops = torch.rand(4, 3, self.crop, self.crop, device=self.device)
         start = time.monotonic()
         network(crops)[1].sum().backward()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from attiqa.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, command
-from attiqa.files import write_text
+from attiqa.files import file_digest, write_text
 from attiqa.options import as_record, option, parse
 from benchmarks.common import QUICK_NOTE, ScoringOptions, load_scorers, score_all
 from benchmarks.enhancement import (
@@ -36,8 +37,8 @@ from benchmarks.fivek_report import Findings, report
 from benchmarks.lpips import find_lpips
 from benchmarks.paper import EXPERT_WINS
 from benchmarks.plots import bars
-from benchmarks.records import ROOT, write_items, write_record
-from benchmarks.scorers import ScoreColumn
+from benchmarks.records import ROOT, command_line, write_items, write_record
+from benchmarks.scorers import ScoreColumn, identity
 
 INPUT_CLASSES = ("lightroom-zeroed", "as-shot-raw", "expert-white-balance", "unstated")
 
@@ -89,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     found = _findings(options, options.data, methods, experts)
     text = report(options.input_class, found) + (f"\n\n{QUICK_NOTE}" if options.quick else "")
     print(text)
-    _write(options, folder, text, found)
+    _write(argv, options, folder, text, found)
     return EXIT_OK
 
 
@@ -148,7 +149,10 @@ def _methods(options: FivekOptions, data: Path, folder: Path) -> dict[str, Image
             raise InputError(f"--outputs takes NAME=FOLDER; it got {named!r}.")
         methods[name] = list_scenes(Path(place))
     if options.run is not None:
-        methods[f"policy {options.run.name}"] = _render(options.run, data / "input", folder / "policy")
+        # export keeps pictures that exist, so another policy needs another folder
+        weights = identity(*(file_digest(path) for path in sorted(options.run.rglob("*.safetensors"))))
+        rendered = folder / f"policy-{weights[:12]}"
+        methods[f"policy {options.run.name}"] = _render(options.run, data / "input", rendered)
     if not methods:
         raise InputError(f"{data} holds neither input nor outputs, and no --outputs were given.")
     return methods
@@ -197,7 +201,9 @@ def _judge(
     return columns, missing, wins
 
 
-def _write(options: FivekOptions, folder: Path, text: str, found: Findings) -> None:
+def _write(
+    argv: Sequence[str] | None, options: FivekOptions, folder: Path, text: str, found: Findings
+) -> None:
     """Record, per-scene values, report and picture."""
     write_text(folder / "report.md", text + "\n")
     items: dict[str, list[Any]] = {
@@ -217,7 +223,7 @@ def _write(options: FivekOptions, folder: Path, text: str, found: Findings) -> N
     write_record(
         folder,
         "fivek",
-        ["benchmarks/fivek.py"],
+        command_line("benchmarks/fivek.py", argv),
         {
             "options": as_record(options),
             "rows": found.rows,

@@ -27,7 +27,8 @@ from attiqa.evaluation.agreement import METRICS
 from attiqa.files import write_text
 from attiqa.options import as_record, option, parse
 from attiqa.views import VIEWS
-from benchmarks.agreement import agreement, metric_cells, metric_header, reported_cells
+from benchmarks.agreement import agreement
+from benchmarks.common import QUICK_NOTE
 from benchmarks.fits import FITS, FineTune, Fit, LinearProbe, image_features
 from benchmarks.grid import (
     Cell,
@@ -40,20 +41,13 @@ from benchmarks.grid import (
     split_for,
     take_share,
 )
-from benchmarks.in_domain import median_row
+from benchmarks.iqa_report import TABLES, report, table_rows
 from benchmarks.paper import reported_rows
 from benchmarks.plots import bars
-from benchmarks.records import names_digest, write_items, write_record
+from benchmarks.records import command_line, names_digest, write_items, write_record
+from benchmarks.scoring import default_cache
 from benchmarks.tables import markdown, with_interval
 
-TABLES = {
-    "main": "Table 2: each dataset on its own splits",
-    "cross": "Table 3: fitted on one dataset, tested on another",
-    "data-efficient": "Table 4: 10 % and 20 % of the training side",
-    "features": "Table 5: cosine of features before and after fine-tuning",
-    "linear-probe": "Table 6: frozen backbone, linear fit",
-    "ablation": "Table 7: several checkpoints under one protocol",
-}
 FRACTIONS = (0.1, 0.2)  # of the training side, Table 4
 PAPERS_SETS = ("clive", "koniq10k", "spaq", "flive", "ava")
 QUICK_IMAGES, QUICK_SPLITS, QUICK_EPOCHS = 200, 2, 2
@@ -88,12 +82,17 @@ class IqaOptions:
     plan: bool = option(False, help="print what would run and how long it should take, then stop")
     only: str = option("", help="run the cells whose description holds this text", metavar="TEXT")
     shard: str = option(
-        "1/1", help="run the I-th of N shares; start N processes with one --out", metavar="I/N"
+        "1/1", help="run the I-th of N shares; start N processes with one --cache", metavar="I/N"
     )
     view: str = option("five", help="what a linear probe sees of an image", choices=VIEWS)
     device: str = option("auto", help="where models run: auto, cpu, cuda")
     seed: int = option(0, help="of splits and samples")
-    out: Path | None = option(None, help="folder of cells and record", metavar="DIR")
+    cache: Path = option(
+        default_cache(),
+        help="finished cells, features and states of fits, by what they depend on",
+        metavar="DIR",
+    )
+    out: Path | None = option(None, help="folder of record, report and picture", metavar="DIR")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "device", str(pick_device(self.device)))
@@ -106,11 +105,12 @@ class IqaOptions:
             object.__setattr__(self, "splits", min(self.splits, QUICK_SPLITS))
             object.__setattr__(self, "epochs", min(self.epochs, QUICK_EPOCHS))
 
-    def fit(self, folder: Path) -> Fit:
+    @property
+    def fit(self) -> Fit:
         """The fit of every cell."""
         if self.in_domain == "linear-probe" or self.table == "linear-probe":
-            return LinearProbe(self.device, self.view, folder)
-        return FineTune(self.device, folder / "fits", epochs=self.epochs, seed=self.seed)
+            return LinearProbe(self.device, self.view, self.cache / "fits")
+        return FineTune(self.device, self.cache / "fits", epochs=self.epochs, seed=self.seed)
 
 
 @command
@@ -123,22 +123,25 @@ def main(argv: list[str] | None = None) -> int:
     sets = _load_sets(options)
     folder = options.out or Path("runs") / "benchmarks" / f"iqa-{options.table}"
     if options.table == "features":
-        return _features_table(options, sets, folder)
-    fit = options.fit(folder)
+        return _features_table(argv, options, sets, folder)
+    fit = options.fit
     cells = plan_grid(options.table, options.model, sets, options.splits, FRACTIONS)
     share = take_share(cells, options.only, options.shard)
     digests = {name: attiqa.load(name).digest for name in options.model}
     setting = setting_of(sets, seed=options.seed, models=digests, **fit.describe())
-    finished = collect(share, folder, setting)
+    finished = collect(share, options.cache, setting)
     print(_plan(options, sets, fit, share, [cell for cell in share if cell not in finished]))
     if options.plan:
         return EXIT_OK
-    run_grid(share, lambda cell: _work(cell, sets, fit, options.seed), folder, setting)
-    results = collect(cells, folder, setting)
-    text = _report(options, fit, sets, results, len(cells))
+    run_grid(share, lambda cell: _work(cell, sets, fit, options.seed), options.cache, setting)
+    results = collect(cells, options.cache, setting)
+    rows = table_rows(results)
+    done = f"{fit.label}; {len(results)} of {len(cells)} cells finished."
+    text = report(options.table, done, sets, rows) + (f"\n\n{QUICK_NOTE}" if options.quick else "")
     print(text)
-    rows = _rows(results)
-    _write(options, folder, sets, text, {"fit": dict(fit.describe()), "cells": len(cells), "rows": rows})
+    _write(
+        argv, options, folder, sets, text, {"fit": dict(fit.describe()), "cells": len(cells), "rows": rows}
+    )
     write_items(folder / "items.csv", grid_items(results))
     _draw(folder / "srocc.png", rows)
     return EXIT_OK
@@ -170,7 +173,7 @@ def _plan(
         f"{TABLES[options.table]}, {fit.label}: {len(share)} cells in share {options.shard}, "
         f"{len(share) - len(left)} of them finished.",
         f"The other {len(left)} should take about {minutes:.1f} minutes on {options.device}, "
-        "less what an earlier run left in the folder.",
+        "less what an earlier run left.",
     ]
     if options.plan:
         lines += [f"- {cell}" for cell in left]
@@ -192,56 +195,6 @@ def _work(cell: Cell, sets: Mapping[str, RatedSet], fit: Fit, seed: int) -> dict
     }
 
 
-def _rows(results: Mapping[Cell, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Median, lowest and highest split for each row of the table."""
-    rows = []
-    for key in dict.fromkeys(cell.row for cell in results):
-        mine = [
-            {name: value for name, value in result.items() if name not in ("predicted", "ratings")}
-            for cell, result in results.items()
-            if cell.row == key
-        ]
-        model, train, test, fraction = key
-        facts = {"model": model, "train": train, "test": test, "fraction": fraction}
-        rows.append(facts | median_row(mine))
-    return rows
-
-
-def _report(
-    options: IqaOptions,
-    fit: Fit,
-    sets: Mapping[str, RatedSet],
-    results: Mapping[Cell, dict[str, Any]],
-    planned: int,
-) -> str:
-    header = ["model", "numbers are", "fitted on", "tested on", "share", "splits", *metric_header()]
-    rows = []
-    for row in _rows(results):
-        facts = [row["train"], row["test"], f"{row['fraction']:.0%}", str(len(row["splits"]))]
-        rows.append([row["model"], "measured", *facts, *metric_cells(row)])
-    printed, remark = reported_rows(options.table, sets)
-    for figure in printed:
-        facts = [figure.train, figure.test, f"{figure.fraction:.0%}", "-"]
-        rows.append([figure.scorer, "reported", *facts, *reported_cells(figure.srocc, figure.plcc)])
-    missing = [
-        f"{name}: {len(rated.missing)} listed images are not on disk, such as {rated.missing[0]}."
-        for name, rated in sets.items()
-        if rated.missing
-    ]
-    notes = [f"- {row['model']} on {row['test']}: {row['note']}" for row in _rows(results) if row["note"]]
-    quick = " A quick look, not a result." if options.quick else ""
-    parts = [
-        f"## {TABLES[options.table]}",
-        f"Measured: {fit.label}; {len(results)} of {planned} cells finished. "
-        f"Medians over the splits, the lowest and highest in brackets.{quick}",
-        markdown(header, rows),
-        *missing,
-        *(["\n".join(notes)] if notes else []),
-        remark,
-    ]
-    return "\n\n".join(parts)
-
-
 def _draw(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """SROCC of each row as a bar, from the lowest to the highest split."""
     cells = [row["metrics"]["srocc"] for row in rows]
@@ -254,7 +207,9 @@ def _draw(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     )
 
 
-def _features_table(options: IqaOptions, sets: Mapping[str, RatedSet], folder: Path) -> int:
+def _features_table(
+    argv: Sequence[str] | None, options: IqaOptions, sets: Mapping[str, RatedSet], folder: Path
+) -> int:
     """Cosine of pooled features before and after fine-tuning: how much of the pretraining is kept."""
     if options.after is None or len(options.model) != 1:
         raise InputError("the table features compares one --model with its fine-tuned --after checkpoint.")
@@ -265,7 +220,7 @@ def _features_table(options: IqaOptions, sets: Mapping[str, RatedSet], folder: P
     rows: list[dict[str, Any]] = []
     items: dict[str, list[Any]] = {"dataset": [], "image": [], "cosine": []}
     for name, rated in sets.items():
-        place = (options.device, options.view, folder)
+        place = (options.device, options.view, options.cache / "fits")
         one, other = (image_features(rated, model, *place) for model in (options.model[0], options.after))
         if one.shape != other.shape:
             raise InputError(f"{options.model[0]} and {options.after} have features of different widths.")
@@ -292,13 +247,18 @@ def _features_table(options: IqaOptions, sets: Mapping[str, RatedSet], folder: P
     table = markdown(["dataset", "images", "left out", "mean cosine [5 %, 95 %]"], cells)
     text = "\n\n".join([f"## {TABLES['features']}", table, reported_rows("features", sets)[1]])
     print(text)
-    _write(options, folder, sets, text, {"rows": rows})
+    _write(argv, options, folder, sets, text, {"rows": rows})
     write_items(folder / "items.csv", items)
     return EXIT_OK
 
 
 def _write(
-    options: IqaOptions, folder: Path, sets: Mapping[str, RatedSet], text: str, content: Mapping[str, Any]
+    argv: Sequence[str] | None,
+    options: IqaOptions,
+    folder: Path,
+    sets: Mapping[str, RatedSet],
+    text: str,
+    content: Mapping[str, Any],
 ) -> None:
     write_text(folder / "report.md", text + "\n")
     facts = {
@@ -318,7 +278,9 @@ def _write(
         "reported": [figure.describe() for figure in printed],
         "not_reported": remark,
     }
-    write_record(folder, "iqa", ["benchmarks/iqa.py"], record | dict(content) | {"report": text})
+    write_record(
+        folder, "iqa", command_line("benchmarks/iqa.py", argv), record | dict(content) | {"report": text}
+    )
 
 
 if __name__ == "__main__":

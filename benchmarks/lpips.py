@@ -95,9 +95,8 @@ def find_lpips(folder: Path | None) -> Lpips:
             f"LPIPS is left out: {where} lacks {lacking}; --lpips takes a folder that holds torchvision's "
             "alexnet-owt-7be5be79.pth and the linear layers that lpips, torchmetrics and pyiqa ship."
         )
-    files = (backbones[0], linears[0])
-    digest = " ".join(file_digest(path) for path in files)
-    return Lpips(*(_tensors(path) for path in files), digest)
+    digest = f"{file_digest(backbones[0])} {file_digest(linears[0])}"
+    return Lpips(_tensors(backbones[0]), _tensors(linears[0]), digest)
 
 
 def _tensors(path: Path) -> Mapping[str, torch.Tensor]:

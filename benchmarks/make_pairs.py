@@ -18,7 +18,7 @@ from attiqa.errors import EXIT_OK, InputError, command
 from attiqa.files import read_json
 from attiqa.options import as_record, option, parse
 from benchmarks.generation import diffusion_generator, generate, plan, read_prompts, write_to_rate
-from benchmarks.records import RECORD_NAME, write_record
+from benchmarks.records import RECORD_NAME, command_line, portable, write_record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
         size=options.size,
     )
     content = {"options": as_record(options), "generator": facts, "pairs": len(pairs)}
-    write_record(options.out, "make_pairs", ["benchmarks/make_pairs.py"], content)
+    write_record(options.out, "make_pairs", command_line("benchmarks/make_pairs.py", argv), content)
     made = generate(pairs, generator, options.out)
     if not table.exists():  # votes that people have filled in are never overwritten
         write_to_rate(table, pairs)
@@ -69,7 +69,7 @@ def _check_same_run(options: MakeOptions) -> None:
     if not record.exists():
         return
     before = read_json(record, "the record of an earlier run").get("options", {})
-    now = as_record(options)
+    now = portable(as_record(options))
     changed = [name for name in now if name not in ("out", "device") and before.get(name) != now[name]]
     if changed:
         raise InputError(

@@ -109,7 +109,17 @@ def _within_prompts(
 
 def _read_own(path: Path) -> list[Pair]:
     rows = _csv_rows(path / "pairs.csv" if path.is_dir() else path, COLUMNS)
-    return [_pair(row, COLUMNS, f"{path} row {number}", row.get("ties")) for number, row in rows]
+    pairs = [_pair(row, COLUMNS, f"{path} row {number}", row.get("ties")) for number, row in rows]
+    seen: set[frozenset[str]] = set()
+    for pair in pairs:
+        both = frozenset((pair.image_a, pair.image_b))
+        if both in seen:
+            raise InputError(
+                f"{path} lists the pair {pair.image_a}, {pair.image_b} more than once; "
+                "add its votes up in one row."
+            )
+        seen.add(both)
+    return pairs
 
 
 _PICK_COLUMNS = ("caption", "image_0_uid", "image_1_uid", "label_0", "label_1")

@@ -8,7 +8,10 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
+import sys
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,12 +61,43 @@ def commit() -> str:
 def write_record(folder: Path, benchmark: str, command: Sequence[str], content: Mapping[str, Any]) -> Path:
     """Write ``record.json`` into `folder`: the environment, the command line, then `content`.
 
-    NaN and infinity become null, which is what JSON has for "not defined".
+    NaN and infinity become null, which is what JSON has for "not defined"; folders of this machine are named
+    as `portable` does.
     """
     path = folder / RECORD_NAME
     record = {"benchmark": benchmark, "command": list(command), **environment(), **content}
-    write_json(path, plain(record))
+    write_json(path, portable(plain(record)))
     return path
+
+
+def command_line(script: str, argv: Sequence[str] | None) -> list[str]:
+    """What was typed: the script and its arguments, those of the process where `argv` is None."""
+    return [script, *(sys.argv[1:] if argv is None else argv)]
+
+
+def portable(value: Any) -> Any:
+    """JSON values whose strings name no folder of this machine.
+
+    The folder of data (``ATTIQA_DATA``, else ``../shared/data``) becomes ``$ATTIQA_DATA``, the checkout and
+    the working directory ``.``, the home folder ``~``, and that of temporary files ``$TMPDIR``.
+    """
+    if isinstance(value, Mapping):
+        return {portable(key): portable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [portable(item) for item in value]
+    if isinstance(value, str):
+        for folder, name in _places():
+            value = re.sub(rf"{re.escape(folder)}(?=[/\s'\"),.;:]|$)", name, value)
+    return value
+
+
+def _places() -> list[tuple[str, str]]:
+    """Folders and what stands for them, the longest first: one may lie in another."""
+    data = Path(os.environ.get("ATTIQA_DATA", ROOT.parent / "shared" / "data"))
+    named = {Path(tempfile.gettempdir()): "$TMPDIR", Path.home(): "~", Path.cwd(): ".", ROOT: "."}
+    places = {str(path.absolute()): name for path, name in (named | {data: "$ATTIQA_DATA"}).items()}
+    places |= {str(Path(path).resolve()): name for path, name in places.items()}
+    return sorted(((p, name) for p, name in places.items() if p != "/"), key=lambda one: -len(one[0]))
 
 
 def read_records(folder: Path) -> dict[str, dict[str, Any]]:

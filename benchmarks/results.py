@@ -28,7 +28,26 @@ INTRODUCTION = """\
 
 This page is written by `python benchmarks/results.py` from the records in `benchmarks/records`; do not edit
 it. *Measured*: computed here. *Published*: scores that a dataset's authors distribute. *Reported*: a paper's
-own figure, on data that was not at hand. Wins and losses stand side by side."""
+own figure, on data that was not at hand. Wins and losses stand side by side.
+
+Each record was made by the line that stands with it, `$ATTIQA_DATA` being the folder of real material, and
+`python benchmarks/results.py --commands` prints the lines that make them all. Values of single images lie
+beside a record as CSV where it is made; they hold other people's ratings and are not committed."""
+
+_GENERATED = "--dataset avt-ai --data $ATTIQA_DATA/human/avt_ai"
+_PEERS = "--peers niqe brisque nima-technical nima-aesthetic --peer-weights $ATTIQA_DATA/weights"
+_SETS = "--data avt-ai=$ATTIQA_DATA/human/avt_ai avt-quality=$ATTIQA_DATA/human/avt_quality"
+
+# record -> the line that makes it, less its --out
+MAKERS = {
+    "agiqa-avt-ai": f"agiqa.py {_GENERATED} --in-domain linear-probe {_PEERS}",
+    "fivek-curl-deeplpf": f"fivek.py --data $ATTIQA_DATA/fivek --input-class lightroom-zeroed {_PEERS}",
+    "iqa-cross": f"iqa.py --table cross --in-domain linear-probe {_SETS}",
+    "iqa-linear-probe": f"iqa.py --table linear-probe {_SETS}",
+    "pairs-avt-ai": f"sd_pairs.py --layout ratings {_GENERATED} {_PEERS}",
+    **{f"speed-{name}": f"speed.py {name}" for name in ("env", "score", "label", "train")},
+    "speed-export": "speed.py export --raws $ATTIQA_DATA/raws",
+}
 
 # benchmark -> what it needs; those without a record are named on the page
 NEEDS = {
@@ -47,12 +66,16 @@ class ResultsOptions:
     records: Path = option(RECORDS, help="folder of records", metavar="DIR")
     page: Path = option(PAGE, help="the page to write", metavar="FILE")
     check: bool = option(False, help="write nothing; fail if the page is out of date")
+    commands: bool = option(False, help="print the lines that make the records, and stop")
 
 
 @command
 def main(argv: list[str] | None = None) -> int:
     """Write or check the page; returns the exit code."""
     options = parse(ResultsOptions, argv, prog="benchmarks/results.py", description=__doc__ or "")
+    if options.commands:
+        print("\n".join(maker(name) for name in MAKERS))
+        return EXIT_OK
     text = page(read_records(options.records), options.page.parent, options.records)
     if not options.check:
         write_text(options.page, text)
@@ -62,11 +85,21 @@ def main(argv: list[str] | None = None) -> int:
     return EXIT_OK
 
 
+def maker(name: str) -> str:
+    """The shell line that makes a record, from the checkout's folder."""
+    return f"python benchmarks/{MAKERS[name]} --out benchmarks/records/{name}"
+
+
 def page(records: Mapping[str, Mapping[str, Any]], folder: Path, root: Path) -> str:
     """The whole page; pictures are linked relative to `folder`."""
     parts = [INTRODUCTION, _index(records)]
     for name, record in records.items():
-        parts += [f"# {name}", _provenance(record), _demote(str(record.get("report", "")))]
+        parts += [
+            f"# {name}",
+            _provenance(record),
+            _made_by(name, record),
+            _demote(str(record.get("report", ""))),
+        ]
         for picture in sorted((root / name).glob("*.png")):
             parts.append(f"![{picture.stem}]({_relative(picture, folder)})")
     absent = {name: need for name, need in NEEDS.items() if name not in _benchmarks(records)}
@@ -100,6 +133,13 @@ def _provenance(record: Mapping[str, Any]) -> str:
     }
     settings = "".join(f", {name} {value}" for name, value in options.items())
     return f"Measured {record['date']} at {_commit(record)} on {machine}{settings}. {versions}."
+
+
+def _made_by(name: str, record: Mapping[str, Any]) -> str:
+    """The command as it was recorded; older records have no arguments."""
+    words = list(record.get("command", []))
+    line = f"python {' '.join(words)}" if len(words) > 1 else (maker(name) if name in MAKERS else "")
+    return f"```bash\n{line}\n```" if line else ""
 
 
 def _commit(record: Mapping[str, Any]) -> str:

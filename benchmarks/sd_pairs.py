@@ -21,12 +21,20 @@ from attiqa.files import write_text
 from attiqa.options import as_record, option, parse
 from benchmarks.agreement import published_beside
 from benchmarks.cards import IN_SAMPLE, protocol
-from benchmarks.common import ScoringOptions, load_scorers, origins, report_failures, score_all
+from benchmarks.common import (
+    QUICK_NOTE,
+    ScoringOptions,
+    load_scorers,
+    origins,
+    report_failures,
+    score_all,
+    set_notes,
+)
 from benchmarks.pairs import LAYOUTS, Pair, pairs_from_ratings, read_pairs
 from benchmarks.paper import SD_PAIRS
 from benchmarks.plots import bars
 from benchmarks.preferences import accuracy_row, by_strength, compare_scorers, outcomes
-from benchmarks.records import names_digest, write_items, write_record
+from benchmarks.records import command_line, names_digest, write_items, write_record
 from benchmarks.scorers import ScoreColumn
 from benchmarks.tables import markdown, p_value, percent
 
@@ -56,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.data is None or not options.data.exists():
         print(NO_DATA, file=sys.stderr)
         return EXIT_BAD_INPUT
-    pairs, paths, columns = _load(options, options.data)
+    pairs, paths, columns, notes = _load(options, options.data)
     scorers, missing = load_scorers(options)
     names = list(paths)
     columns = score_all(scorers, list(paths.values()), options) + columns
@@ -70,7 +78,8 @@ def main(argv: list[str] | None = None) -> int:
     ]
     strengths = {c.name: by_strength(pairs, result) for c, result in zip(columns, results, strict=True)}
     versus = compare_scorers(columns, results)
-    text = _report(pairs, rows, strengths, versus, columns, missing)
+    text = _report(pairs, rows, strengths, versus, columns, missing, notes)
+    text += f"\n\n{QUICK_NOTE}" if options.quick else ""
     print(text)
     folder = options.folder("sd-pairs")
     write_text(folder / "report.md", text + "\n")
@@ -86,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     write_record(
         folder,
         "sd_pairs",
-        ["benchmarks/sd_pairs.py"],
+        command_line("benchmarks/sd_pairs.py", argv),
         {
             "options": as_record(options),
             "protocol": "zero-shot, but for rows that are marked in-sample",
@@ -105,18 +114,21 @@ def main(argv: list[str] | None = None) -> int:
     return EXIT_OK
 
 
-def _load(options: PairOptions, data: Path) -> tuple[list[Pair], dict[str, Path], list[ScoreColumn]]:
-    """The pairs, image name -> file, and the scores that others published for these images."""
+def _load(
+    options: PairOptions, data: Path
+) -> tuple[list[Pair], dict[str, Path], list[ScoreColumn], list[str]]:
+    """The pairs, image name -> file, scores that others published for these images, and what was left out."""
     if options.layout == "ratings":
         rated = load_dataset(options.dataset, data)
         names = [str(name) for name in rated.names]
         prompts = [str(group) for group in rated.groups]
         pairs = pairs_from_ratings(names, prompts, rated.mos.tolist(), options.gap)
-        return pairs, dict(zip(names, rated.paths, strict=True)), published_beside(data, names)
+        paths = dict(zip(names, rated.paths, strict=True))
+        return pairs, paths, published_beside(data, names), set_notes(rated)
     pairs = read_pairs(data, options.layout)
     folder = options.images or (data if data.is_dir() else data.parent)
     names = list(dict.fromkeys(name for pair in pairs for name in (pair.image_a, pair.image_b)))
-    return pairs, {name: folder / name for name in names}, []
+    return pairs, {name: folder / name for name in names}, [], []
 
 
 def _kind(options: PairOptions, column: ScoreColumn) -> str:
@@ -132,13 +144,15 @@ def _report(
     versus: list[dict[str, Any]],
     columns: Sequence[ScoreColumn],
     missing: Sequence[tuple[str, str]],
+    remarks: Sequence[str],
 ) -> str:
     """The whole report as Markdown."""
     ties = sum(not pair.decided for pair in pairs)
     prompts = len({pair.prompt for pair in pairs})
     head = f"{len(pairs)} pairs of {prompts} prompts; people tied on {ties}, which count for no scorer."
     parts = ["## Preference pairs", head, _accuracy_table(rows)]
-    notes = [f"- {row['scorer']}: {row['note']}" for row in rows if row["note"]]
+    notes = [f"- {remark}" for remark in remarks]
+    notes += [f"- {row['scorer']}: {row['note']}" for row in rows if row["note"]]
     parts += ["\n".join(notes)] if notes else []
     parts += ["Accuracy by strength of agreement:", _strength_table(strengths)]
     if versus:

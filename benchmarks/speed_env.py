@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import tempfile
 from collections.abc import Callable, Sequence
@@ -9,14 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import rawpy
 import torch
 
 from attiqa.errors import InputError
-from attiqa.options import as_record, option, parse
+from attiqa.options import option
 from attiqa.rewards.registry import AnyReward, build_reward
-from benchmarks.records import write_record
+from benchmarks.speed_options import Findings, SpeedOptions, Subject
 from benchmarks.tables import markdown, number
-from benchmarks.timing import Timing, measure
+from benchmarks.timing import Figure, figures_beside, in_turns, measure
 from isp_env.cache import PreviewCache
 from isp_env.embedded import write_embedded_scenes
 from isp_env.envs import Core, TuneVectorEnv
@@ -25,97 +28,158 @@ from isp_env.parameters import PARAMETERS, TUNE_PARAMETERS, ParameterSpace
 from isp_env.pipeline import Pipeline
 from isp_env.sources import MemoryFrames, RawFolder, load_frames
 
+NEUTRAL = "neutral render"
+POINTWISE = (
+    "white_balance",
+    "exposure",
+    "tone_map",
+    "channel_curves",
+    "tone_curve",
+    "contrast",
+    "color",
+    "gamma",
+)
+
+_COPIED_VALUES = 2**26  # 256 MB of float32
+
 
 @dataclass(frozen=True, kw_only=True)
-class EnvSpeedOptions:
-    """Options of the environments' speed benchmark."""
+class EnvSpeedOptions(SpeedOptions):
+    """Flags of ``speed.py env``."""
 
     raws: Path | None = option(None, help="folder of raws (default: the embedded scenes)", metavar="DIR")
     reward: str = option("attiqa-mini", help="a reward's name, or none to leave it out")
     num_envs: int = option(32, help="slots of the batch")
     short_side: int = option(256, help="pixels of a preview's short side")
-    device: str = option("cpu", help="where it runs: cpu, cuda, cuda:1")
-    threads: int = option(torch.get_num_threads(), help="threads of torch on the CPU")
-    repeats: int = option(5, help="repeats of each measurement; the best is shown, the spread recorded")
-    seed: int = option(0, help="of frames and actions")
-    out: Path = option(Path("runs/benchmarks/speed_env"), help="folder of the record", metavar="DIR")
 
     def __post_init__(self) -> None:
-        for name in ("num_envs", "threads", "repeats"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name.replace('_', '-')} is 1 or more; it is {getattr(self, name)}.")
+        super().__post_init__()
+        if self.num_envs < 1:
+            raise InputError(f"--num-envs is 1 or more; it is {self.num_envs}.")
+        if self.quick:
+            object.__setattr__(self, "num_envs", min(self.num_envs, 8))
 
 
-def run(argv: Sequence[str]) -> int:
-    """``speed.py env``: measure, print tables, write the record."""
-    options = parse(EnvSpeedOptions, argv, prog="speed.py env", description=__doc__ or "")
-    torch.set_num_threads(options.threads)
-    reward = None if options.reward == "none" else build_reward(options.reward, options.device)
-    source, decoding = _decoded(options)
-    steps = step_timings(source, reward, options)
-    batch = RawBatch.stack([source.frame(0, options.short_side)] * 16).to(options.device)
-    operators = operator_timings(batch, options.repeats, options.device)
-    content = {
-        "options": as_record(options),
-        "steps": steps,
-        "operators": operators,
-        "decoding": decoding,
-    }
-    path = write_record(options.out, "speed_env", ["benchmarks/speed.py", "env", *argv], content)
-    print("\n\n".join([_step_table(steps, options), _operator_table(operators), _decoding_table(decoding)]))
-    print(f"\nrecord: {path}")
-    return 0
+def measure_env(options: EnvSpeedOptions, device: str) -> Findings:
+    """Steps against the bare reward and render, operators against bandwidth, decoding against LibRaw."""
+    reward = None if options.reward == "none" else build_reward(options.reward, device)
+    with tempfile.TemporaryDirectory(prefix="isp_env-") as folder:
+        inputs = [options.raws] if options.raws else write_embedded_scenes(folder, options.seed)[0]
+        raws = RawFolder(inputs)
+        frames = MemoryFrames(load_frames(raws, options.short_side))
+        decoding = decoding_figures(raws, Path(folder) / "previews", options)
+    steps = step_figures(frames, reward, options, device)
+    batch = RawBatch.stack([frames.frame(0, options.short_side)] * (4 if options.quick else 16)).to(device)
+    operators = operator_timings(batch, options.repeats, device)
+    remarks = [
+        *_step_remark(steps),
+        _operator_table(operators, len(batch)),
+        _bandwidth_remark(operators, batch, copy_bandwidth(options.repeats, device)),
+    ]
+    return Findings([*steps, *decoding], remarks, {"operators": operators})
 
 
-def step_timings(source: MemoryFrames, reward: AnyReward | None, options: EnvSpeedOptions) -> dict[str, Any]:
-    """A step of ``Tune-v0`` without reward, with it, and the reward's bare forward on the same renders."""
-    bare = _environment(source, _no_reward, options)
+def step_figures(
+    source: MemoryFrames, reward: AnyReward | None, options: EnvSpeedOptions, device: str
+) -> list[Figure]:
+    """A step of ``Tune-v0``: with the reward beside its bare forward, without it beside the bare render."""
+    bare = _environment(source, _no_reward, options, device)
     actions = torch.rand(bare.action_space.shape or (), generator=torch.Generator().manual_seed(options.seed))
-    actions = actions.to(options.device) * 2.0 - 1.0
-    result = {"without_reward": _timed_step(bare, actions, options)}
-    if reward is None:
-        return result
-    rewarded = _environment(source, reward, options)
-    result["with_reward"] = _timed_step(rewarded, actions, options)
-    core = rewarded.task.core
-    groups = core.table.groups(rewarded.task.frames)
+    actions = actions.to(device) * 2.0 - 1.0
+    core = bare.task.core
+    groups = core.table.groups(bare.task.frames)
     values = core.space.to_physical(actions)
-    renders = [(core.pipeline(group.raw, values[group.members]), group) for group in groups]
-    forward = measure(
-        lambda: [core.score(images, group) for images, group in renders], options.repeats, options.device
+    shared: dict[str, Any] = {"unit": "images", "items": options.num_envs, "repeats": options.repeats}
+    figures = figures_beside(
+        {f"a step without reward, {options.num_envs} at once": lambda: bare.step_tensors(actions)},
+        "the render alone",
+        lambda: [core.pipeline(group.raw, values[group.members]) for group in groups],
+        device=device,
+        **shared,
     )
-    result["reward_alone"] = forward.record(options.num_envs)
-    result["step_over_reward"] = result["with_reward"]["best"] / forward.best
-    return result
+    if reward is None:
+        return figures
+    rewarded = _environment(source, reward, options, device)
+    scored = rewarded.task.core
+    renders = [(scored.pipeline(group.raw, values[group.members]), group) for group in groups]
+    with_reward = figures_beside(
+        {f"a step with {options.reward}, {options.num_envs} at once": lambda: rewarded.step_tensors(actions)},
+        "the reward's bare forward",
+        lambda: [scored.score(images, group) for images, group in renders],
+        device=device,
+        **shared,
+    )
+    return [*with_reward, *figures]
+
+
+def decoding_figures(raws: RawFolder, previews: Path, options: EnvSpeedOptions) -> list[Figure]:
+    """Reading previews from raws, beside LibRaw, and from the cache, beside reading its bytes."""
+    cached = RawFolder(raws.paths, cache=PreviewCache(previews))
+    load_frames(cached, options.short_side)
+    stored = [path for path in previews.rglob("*") if path.is_file()]
+    shared: dict[str, Any] = {"unit": "files", "items": len(raws.names), "repeats": options.repeats}
+    load = functools.partial(load_frames, short_side=options.short_side)
+    return [
+        *figures_beside(
+            {"decode raws": lambda: load(raws)}, "LibRaw", lambda: _half_sizes(raws.paths), **shared
+        ),
+        *figures_beside(
+            {"previews from the cache": lambda: load(cached)},
+            "reading its bytes",
+            lambda: [path.read_bytes() for path in stored],
+            **shared,
+        ),
+    ]
 
 
 def operator_timings(batch: RawBatch, repeats: int, device: str) -> dict[str, Any]:
-    """Each operator's cost over the neutral render, all together, and the yardstick of kornia's three.
+    """Each operator's cost over the neutral render, several together, and the yardstick of kornia's three.
 
     Parameters stand at half of their upper range; a parameter that only shapes another one's effect (a
-    radius, a filter) costs nothing by itself.
+    radius, a filter) costs nothing by itself. Each takes turns with the neutral render, and its cost is the
+    median over the turns.
     """
     space = ParameterSpace()
     pipeline = Pipeline(space)
     half = space.to_physical(torch.full((len(batch), len(space)), 0.5)).to(device)
-    neutral_values = space.neutral_values(len(batch)).to(device)
+    neutral = space.neutral_values(len(batch)).to(device)
 
-    def timed(names: Sequence[str]) -> Timing:
+    def render(names: Sequence[str]) -> Callable[[], torch.Tensor]:
         chosen = torch.tensor([name in names for name in space.names], device=device)
-        values = torch.where(chosen, half, neutral_values)
-        return measure(lambda: pipeline(batch, values), repeats, device)
+        values = torch.where(chosen, half, neutral)
+        return lambda: pipeline(batch, values)
 
-    neutral = timed(())
-    tables = {"neutral render": neutral.record(len(batch))}
-    for operator in dict.fromkeys(row.operator for row in PARAMETERS):
-        names = [row.name for row in PARAMETERS if row.operator == operator]
-        timing = timed(names)
-        tables[operator] = timing.record(len(batch))
-        tables[operator]["milliseconds_an_item"] -= 1000.0 * neutral.best / len(batch)
-    tables["default parameters"] = timed(TUNE_PARAMETERS).record(len(batch))
-    tables["all together"] = timed(space.names).record(len(batch))
-    tables["kornia's three"] = measure(_kornia(batch), repeats, device).record(len(batch))
-    return tables
+    operators = dict.fromkeys(row.operator for row in PARAMETERS)
+    names = {op: [row.name for row in PARAMETERS if row.operator == op] for op in operators}
+    together = [name for operator in POINTWISE for name in names[operator]]
+    tables = {}
+    for name, own in (names | {"pointwise together": together}).items():
+        # right after a neutral render: what runs before leaves its mark on caches and allocator
+        timings = in_turns({NEUTRAL: render(()), name: render(own)}, repeats, device)
+        tables[name] = timings[name].record(len(batch))
+        cost = np.array(timings[name].seconds) - np.array(timings[NEUTRAL].seconds)
+        tables[name]["milliseconds_an_item"] = 1000.0 * float(np.median(cost)) / len(batch)
+    whole = {
+        NEUTRAL: render(()),
+        "default parameters": render(TUNE_PARAMETERS),
+        "all together": render(space.names),
+        "kornia's three": _kornia(batch),
+    }
+    return tables | {
+        name: timing.record(len(batch)) for name, timing in in_turns(whole, repeats, device).items()
+    }
+
+
+def copy_bandwidth(repeats: int, device: str) -> float:
+    """Bytes a second that a copy of an array far larger than the caches reads and writes."""
+    source = torch.zeros(_COPIED_VALUES, device=device)
+    target = torch.empty_like(source)
+    return (
+        2
+        * source.numel()
+        * source.element_size()
+        / measure(lambda: target.copy_(source), repeats, device).best
+    )
 
 
 def _kornia(batch: RawBatch) -> Callable[[], torch.Tensor]:
@@ -126,25 +190,14 @@ def _kornia(batch: RawBatch) -> Callable[[], torch.Tensor]:
     return lambda: sharpness(equalize_clahe(bilateral_blur(images, (5, 5), 0.1, (1.5, 1.5))), 0.5)
 
 
-def _decoded(options: EnvSpeedOptions) -> tuple[MemoryFrames, dict[str, Any]]:
-    """The frames in memory, and how fast they were decoded, from the files and from the preview cache."""
-    with tempfile.TemporaryDirectory(prefix="isp_env-") as folder:
-        inputs = [options.raws] if options.raws else write_embedded_scenes(folder, options.seed)[0]
-        caches = {"cold": None, "cached": PreviewCache(Path(folder) / "previews")}
-        rates: dict[str, Any] = {}
-        for name, cache in caches.items():
-            source = RawFolder(inputs, cache=cache)
-            load = functools.partial(load_frames, source, options.short_side)
-            timing = measure(load, options.repeats)
-            rates[name] = {
-                **timing.record(len(source.names)),
-                "files_a_second": len(source.names) / timing.best,
-            }
-        frames = load()
-    return MemoryFrames(frames), {"files": len(frames), **rates}
+def _half_sizes(paths: Sequence[Path]) -> None:
+    """LibRaw's own render at half size, which is what previews of this size are made from."""
+    for path in paths:
+        with contextlib.suppress(rawpy.LibRawError), rawpy.imread(str(path)) as raw:  # or a photograph
+            raw.postprocess(half_size=True, use_camera_wb=True, no_auto_bright=True, output_bps=16)
 
 
-def _environment(source: MemoryFrames, reward: Any, options: EnvSpeedOptions) -> TuneVectorEnv:
+def _environment(source: MemoryFrames, reward: Any, options: EnvSpeedOptions, device: str) -> TuneVectorEnv:
     space = ParameterSpace(TUNE_PARAMETERS)
     core = Core(
         source,
@@ -152,7 +205,7 @@ def _environment(source: MemoryFrames, reward: Any, options: EnvSpeedOptions) ->
         Pipeline(space),
         reward,
         short_side=options.short_side,
-        device=options.device,
+        device=device,
         encoder=False,
     )
     env = TuneVectorEnv(options.num_envs, core=core)
@@ -160,40 +213,32 @@ def _environment(source: MemoryFrames, reward: Any, options: EnvSpeedOptions) ->
     return env
 
 
-def _timed_step(env: TuneVectorEnv, actions: torch.Tensor, options: EnvSpeedOptions) -> dict[str, Any]:
-    timing = measure(lambda: env.step_tensors(actions), options.repeats, options.device)
-    return {**timing.record(env.num_envs), "steps_a_second": env.num_envs / timing.best}
-
-
 def _no_reward(images: torch.Tensor) -> torch.Tensor:
     return images.new_zeros(len(images))
 
 
-def _step_table(steps: dict[str, Any], options: EnvSpeedOptions) -> str:
-    rows = [
-        [name.replace("_", " "), number(options.num_envs / row["best"], 1), _milliseconds(row), _spread(row)]
-        for name, row in steps.items()
-        if isinstance(row, dict)
-    ]
-    table = markdown([f"Tune-v0, batch {options.num_envs}", "images/s", "ms an image", "spread"], rows)
-    ratio = steps.get("step_over_reward")
-    return table if ratio is None else f"{table}\n\nA step takes {ratio:.2f} times the reward alone."
+def _step_remark(steps: Sequence[Figure]) -> list[str]:
+    if len(steps) < 2:
+        return []
+    ratio = float(np.median(1 / steps[0].shares))
+    return [f"A step with its reward takes {ratio:.2f} times the reward's bare forward."]
 
 
-def _operator_table(operators: dict[str, Any]) -> str:
+def _operator_table(operators: dict[str, Any], count: int) -> str:
     rows = [[name, _milliseconds(row), _spread(row)] for name, row in operators.items()]
+    table = markdown([f"{count} frames; single operators over neutral", "ms an image", "spread"], rows)
     share = operators["all together"]["best"] / operators["kornia's three"]["best"]
-    table = markdown(["16 frames; operators over neutral", "ms an image", "spread"], rows)
     return f"{table}\n\nAll operators together take {100 * share:.0f} % of kornia's three."
 
 
-def _decoding_table(decoding: dict[str, Any]) -> str:
-    rows = [
-        [name, number(row["files_a_second"], 1), _spread(row)]
-        for name, row in decoding.items()
-        if isinstance(row, dict)
-    ]
-    return markdown([f"{decoding['files']} files", "decoded/s", "spread"], rows)
+def _bandwidth_remark(operators: dict[str, Any], batch: RawBatch, bandwidth: float) -> str:
+    """What the pointwise chain makes of the memory's bandwidth, if it read and wrote each sample once."""
+    seconds = operators["pointwise together"]["milliseconds_an_item"] * len(batch) / 1000
+    moved = 2 * batch.image.numel() * batch.image.element_size() / max(seconds, 1e-9)
+    return (
+        f"A copy moves {bandwidth / 1e9:.1f} GB/s, read and written. The pointwise operators together, over "
+        f"the neutral render, run at {moved / 1e9:.1f} GB/s, {moved / bandwidth:.0%} of it."
+    )
 
 
 def _milliseconds(row: dict[str, Any]) -> str:
@@ -202,3 +247,6 @@ def _milliseconds(row: dict[str, Any]) -> str:
 
 def _spread(row: dict[str, Any]) -> str:
     return f"{100 * row['spread']:.0f} %"
+
+
+SUBJECT = Subject("env", EnvSpeedOptions, measure_env, "steps of Tune-v0, operators, decoding of previews")

@@ -66,15 +66,15 @@ def test_the_main_table_runs_and_a_second_run_finds_every_cell_done(
         "3",
         *PROBE,
     ]
-    assert main([*arguments, "--out", str(out)]) == 0
+    assert main([*arguments, "--cache", str(out), "--out", str(out)]) == 0
     record = json.loads((out / "record.json").read_text())
     (row,) = record["rows"]
     assert len(row["splits"]) == 3
     assert row["metrics"]["srocc"]["value"] > 0.9
     calls = models["first"].calls
-    assert main([*arguments, "--out", str(out), "--plan"]) == 0
+    assert main([*arguments, "--cache", str(out), "--out", str(out), "--plan"]) == 0
     assert "3 cells in share 1/1, 3 of them finished" in capsys.readouterr().out
-    assert main([*arguments, "--out", str(out)]) == 0
+    assert main([*arguments, "--cache", str(out), "--out", str(out)]) == 0
     assert models["first"].calls - calls <= 6  # the plan times three images; no cell ran again
 
 
@@ -82,7 +82,7 @@ def test_two_shares_together_fill_one_table(tmp_path: Path, models: dict[str, Br
     root, out = make_set(tmp_path / "set", 0), tmp_path / "out"
     arguments = ["--table", "data-efficient", "--data", f"csv={root}", "--model", "first", "--splits", "2"]
     for shard in ("1/2", "2/2"):
-        assert main([*arguments, *PROBE, "--out", str(out), "--shard", shard]) == 0
+        assert main([*arguments, *PROBE, "--cache", str(out), "--out", str(out), "--shard", shard]) == 0
     record = json.loads((out / "record.json").read_text())
     assert record["cells"] == 4
     assert [len(row["splits"]) for row in record["rows"]] == [2, 2]
@@ -95,7 +95,7 @@ def test_the_features_table_of_one_checkpoint_with_itself_is_one(
 ) -> None:
     root, out = make_set(tmp_path / "set", 0), tmp_path / "out"
     arguments = ["--table", "features", "--data", f"csv={root}", "--model", "first", "--after", "second"]
-    assert main([*arguments, *PROBE, "--out", str(out)]) == 0
+    assert main([*arguments, *PROBE, "--cache", str(out), "--out", str(out)]) == 0
     record = json.loads((out / "record.json").read_text())
     assert record["rows"][0]["cosine"] == pytest.approx(1.0)
     assert record["rows"][0]["images"] == 48

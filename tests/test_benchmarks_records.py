@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from attiqa.errors import InputError
-from benchmarks.records import names_digest, plain, read_records, write_items, write_record
+from benchmarks.records import ROOT, names_digest, plain, portable, read_records, write_items, write_record
 from benchmarks.tables import markdown, number, p_value, percent, with_interval
 
 
@@ -25,6 +25,18 @@ def test_a_record_says_when_where_and_with_what(tmp_path: Path) -> None:
     assert {"date", "hardware", "versions", "commit", "benchmark", "command"} <= record.keys()
     assert record["versions"]["torch"]
     assert record["hardware"]["cores"] >= 1
+
+
+def test_folders_of_this_machine_are_named_portably(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, home = tmp_path / "data", tmp_path / "home"
+    monkeypatch.setenv("ATTIQA_DATA", str(data))
+    monkeypatch.setenv("HOME", str(home))
+    value = {"a": [f"{data}/human/avt_ai", 1], "b": f"error: {home}/x.png is torn ({ROOT}/benchmarks)."}
+    assert portable(value) == {
+        "a": ["$ATTIQA_DATA/human/avt_ai", 1],
+        "b": "error: ~/x.png is torn (./benchmarks).",
+    }
+    assert portable(f"{data}base/x") != "$ATTIQA_DATAbase/x"  # another folder whose name begins alike
 
 
 def test_records_are_found_by_their_folder(tmp_path: Path) -> None:

@@ -40,11 +40,11 @@ def draw_scatter(
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(4.2 * columns, 3.6 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    names = sorted(set(groups)) if groups is not None else []
+    names: list[str | None] = [None] if groups is None else list(sorted(set(groups)))
     for number, (title, scores, ratings) in enumerate(panels, start=1):
         axis = figure.add_subplot(rows, columns, number)
         here = np.isfinite(scores) & np.isfinite(ratings)
-        for name in names or [None]:
+        for name in names:
             chosen = here if name is None else here & (np.asarray(groups) == name)
             axis.scatter(scores[chosen], ratings[chosen], s=12, alpha=0.65, linewidths=0, label=name)
         _draw_fit(axis, scores[here], ratings[here])
