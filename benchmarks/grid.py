@@ -56,7 +56,7 @@ def plan_grid(
     cells = []
     for model in models:
         for train, rated in sets.items():
-            numbers = range(1 if train in OFFICIAL and rated.splits is not None else splits)
+            numbers = range(1 if is_official(rated) else splits)
             if table == "cross":
                 cells += [Cell(model, train, test) for test in sets if test != train]
             else:
@@ -68,6 +68,11 @@ def plan_grid(
             "cross needs two datasets or more, the others one (--data NAME=DIR)."
         )
     return cells
+
+
+def is_official(rated: RatedSet) -> bool:
+    """Whether the paper tests this set on its owners' split."""
+    return rated.name in OFFICIAL and rated.splits is not None
 
 
 def take_share(cells: Sequence[Cell], only: str, shard: str) -> list[Cell]:
@@ -86,7 +91,7 @@ def split_for(rated: RatedSet, cell: Cell, seed: int) -> Split:
     if cell.train != cell.test:
         everything = np.arange(len(rated))
         return Split(everything, everything[:0], everything[:0])
-    if cell.train in OFFICIAL and rated.splits is not None:
+    if is_official(rated):
         split = official_split(rated)
     else:
         split = random_splits(rated, cell.split + 1, validation=0, seed=seed)[cell.split]

@@ -44,12 +44,17 @@ def in_domain_rows(
 
 
 def median_row(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Median of each metric over splits, between the lowest and the highest, and the splits themselves."""
+    """Median of each metric over splits, between the lowest and the highest, and the splits themselves.
+
+    A single split keeps its own interval.
+    """
     metrics = {}
     for name in METRICS:
         values = [result["metrics"][name]["value"] for result in results]
         known = [value for value in values if value is not None]
         ends = (min(known), max(known)) if known else None
+        if len(results) == 1:
+            ends = results[0]["metrics"][name]["interval"]
         metrics[name] = {"value": float(np.median(known)) if known else None, "interval": ends}
     notes = [result["note"] for result in results if result["note"]]
     return {

@@ -34,6 +34,7 @@ from benchmarks.grid import (
     Cell,
     collect,
     grid_items,
+    is_official,
     plan_grid,
     run_grid,
     sample_images,
@@ -48,6 +49,7 @@ from benchmarks.records import command_line, names_digest, write_items, write_re
 from benchmarks.scoring import default_cache
 from benchmarks.tables import markdown, with_interval
 
+BOOTSTRAP_DRAWS = 1000
 FRACTIONS = (0.1, 0.2)  # of the training side, Table 4
 PAPERS_SETS = ("clive", "koniq10k", "spaq", "flive", "ava")
 QUICK_IMAGES, QUICK_SPLITS, QUICK_EPOCHS = 200, 2, 2
@@ -128,7 +130,8 @@ def main(argv: list[str] | None = None) -> int:
     cells = plan_grid(options.table, options.model, sets, options.splits, FRACTIONS)
     share = take_share(cells, options.only, options.shard)
     digests = {name: attiqa.load(name).digest for name in options.model}
-    setting = setting_of(sets, seed=options.seed, models=digests, **fit.describe())
+    described = {"fit": dict(fit.describe()), "draws": BOOTSTRAP_DRAWS}
+    setting = setting_of(sets, seed=options.seed, models=digests, **described)
     finished = collect(share, options.cache, setting)
     print(_plan(options, sets, fit, share, [cell for cell in share if cell not in finished]))
     if options.plan:
@@ -186,7 +189,10 @@ def _work(cell: Cell, sets: Mapping[str, RatedSet], fit: Fit, seed: int) -> dict
     split = split_for(train, cell, seed)
     tested = split.test if train is test else np.arange(len(test))
     predicted = fit.predict(cell.model, train, split.train, test, tested)
-    result = agreement(predicted.values, test.mos[tested], test.groups[tested], repeats=0)
+    # random splits show their own spread; what is tested once gets a bootstrap interval
+    once = train is not test or is_official(train)
+    repeats = BOOTSTRAP_DRAWS if once else 0
+    result = agreement(predicted.values, test.mos[tested], test.groups[tested], repeats=repeats, seed=seed)
     return result | {
         "train_images": predicted.fitted_on,
         "test_digest": names_digest(test.names[tested]),

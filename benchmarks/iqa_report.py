@@ -60,7 +60,8 @@ def report(table: str, done: str, sets: Mapping[str, RatedSet], rows: Sequence[M
     notes += [f"- {name}: {note}" for name, rated in sets.items() for note in set_notes(rated)]
     parts = [
         f"## {TABLES[table]}",
-        f"Measured: {done} Medians over the splits, the lowest and highest in brackets.",
+        f"Measured: {done} Medians over the splits, the lowest and highest in brackets; where there is one "
+        "test alone, its 95 % bootstrap interval.",
         markdown(header, lines),
         *(["\n".join(notes)] if notes else []),
         remark,

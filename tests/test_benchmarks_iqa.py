@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import attiqa
 from attiqa.errors import InputError
 from benchmarks.grid import Cell, plan_grid, run_grid, take_share
 from benchmarks.iqa import main
+from tests.tiny import tiny_checkpoint
 
 PROBE = ["--in-domain", "linear-probe", "--view", "centre"]
 
@@ -38,12 +40,12 @@ def models(monkeypatch: pytest.MonkeyPatch) -> dict[str, Brightness]:
     return known
 
 
-def make_set(root: Path, seed: int) -> Path:
+def make_set(root: Path, seed: int, count: int = 48) -> Path:
     """A table of one's own: brightness is the rating, two images a group."""
     (root / "images").mkdir(parents=True)
     random = np.random.default_rng(seed)
     lines = ["name,mos,group"]
-    for index in range(48):
+    for index in range(count):
         level = int(random.integers(10, 240))
         Image.new("RGB", (360, 340), (level,) * 3).save(root / "images" / f"{index}.png")
         lines.append(f"{index}.png,{level + random.normal():.4f},g{index // 2}")
@@ -78,6 +80,45 @@ def test_the_main_table_runs_and_a_second_run_finds_every_cell_done(
     assert models["first"].calls - calls <= 6  # the plan times three images; no cell ran again
 
 
+def test_fine_tuning_fills_the_table_by_the_papers_protocol(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = make_set(tmp_path / "set", 0, count=12), tmp_path / "out"
+    arguments = ["--table", "main", "--data", f"csv={root}", "--model", str(tiny_checkpoint(tmp_path))]
+    arguments += ["--splits", "1", "--epochs", "1", "--cache", str(out), "--out", str(out)]
+    assert main([*arguments, "--plan"]) == 0
+    printed = capsys.readouterr().out
+    assert "fine-tuned, 1 epoch: 1 cells" in printed
+    assert "csv -> csv, split 0" in printed
+    assert not (out / "record.json").exists()
+    assert main(arguments) == 0
+    record = json.loads((out / "record.json").read_text())
+    assert record["fit"]["epochs"] == 1
+    assert record["rows"][0]["splits"][0]["train_images"] == 10
+    assert len((out / "items.csv").read_text().splitlines()) == 3
+    assert "could not be read here" in record["not_reported"]
+
+
+def test_what_is_tested_once_has_a_bootstrap_interval(tmp_path: Path, models: dict[str, Brightness]) -> None:
+    sets = [f"csv={make_set(tmp_path / 'one', 0)}", f"agiqa-1k={tmp_path / 'other'}"]
+    other = make_set(tmp_path / "other", 1)
+    lines = (other / "labels.csv").read_text().splitlines()[1:]
+    table = "\n".join(
+        ["Image,Score", *(f"{name},{float(mos) / 60:.4f}" for name, mos, _ in map(split, lines))]
+    )
+    (other / "AIGC_all.csv").write_text(table + "\n")
+    arguments = ["--table", "cross", "--data", *sets, "--model", "first", *PROBE]
+    assert main([*arguments, "--cache", str(tmp_path / "out"), "--out", str(tmp_path / "out")]) == 0
+    for row in json.loads((tmp_path / "out" / "record.json").read_text())["rows"]:
+        cell = row["metrics"]["srocc"]
+        assert cell["interval"][0] < cell["value"] < cell["interval"][1]
+
+
+def test_a_model_that_is_named_twice_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--table", "main", "--model", "a", "a"]) == 2
+    assert "more than once" in capsys.readouterr().err
+
+
 def test_two_shares_together_fill_one_table(tmp_path: Path, models: dict[str, Brightness]) -> None:
     root, out = make_set(tmp_path / "set", 0), tmp_path / "out"
     arguments = ["--table", "data-efficient", "--data", f"csv={root}", "--model", "first", "--splits", "2"]
@@ -102,14 +143,14 @@ def test_the_features_table_of_one_checkpoint_with_itself_is_one(
 
 
 def test_cross_tests_every_other_dataset_and_no_set_on_itself() -> None:
-    sets = {name: object() for name in ("a", "b", "c")}
+    sets = {name: SimpleNamespace(name=name, splits=None) for name in ("a", "b", "c")}
     cells = plan_grid("cross", ["m"], sets, 10, [])  # type: ignore[arg-type]
     assert {(cell.train, cell.test) for cell in cells} == {(a, b) for a in "abc" for b in "abc" if a != b}
 
 
 def test_cross_with_one_dataset_is_refused() -> None:
     with pytest.raises(InputError, match="two datasets or more"):
-        plan_grid("cross", ["m"], {"a": object()}, 10, [])  # type: ignore[dict-item]
+        plan_grid("cross", ["m"], {"a": SimpleNamespace(name="a", splits=None)}, 10, [])  # type: ignore[dict-item]
 
 
 def test_shares_are_disjoint_and_complete_and_can_be_cut() -> None:

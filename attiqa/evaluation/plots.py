@@ -40,7 +40,7 @@ def draw_scatter(
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(4.2 * columns, 3.6 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    names: list[str | None] = [None] if groups is None else list(sorted(set(groups)))
+    names: list[str | None] = [None] if groups is None else sorted(set(groups))  # type: ignore[assignment]
     for number, (title, scores, ratings) in enumerate(panels, start=1):
         axis = figure.add_subplot(rows, columns, number)
         here = np.isfinite(scores) & np.isfinite(ratings)
