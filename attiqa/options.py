@@ -71,13 +71,28 @@ def add_options(parser: argparse.ArgumentParser, options: type) -> None:
                 field.name, nargs=nargs, **arguments, **({} if required else {"default": default})
             )
         else:
+            several: dict[str, Any] = {"nargs": "+", "action": _Collect} if many else {}
             parser.add_argument(
                 _flag(field),
-                nargs="+" if many else None,
                 required=required,
                 default=None if required else default,
+                **several,
                 **arguments,
             )
+
+
+class _Collect(argparse.Action):
+    """``--model a b`` and ``--model a --model b`` say the same; the first of them replaces the default."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, [*(() if before is self.default else before), *values])
 
 
 def from_namespace(options: type[Options], namespace: argparse.Namespace) -> Options:

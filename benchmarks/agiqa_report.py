@@ -86,7 +86,8 @@ def _overall_table(
         if unseen is not None:
             cells = [with_interval(unseen[name], unseen[f"{name}_ci95"]) for name in ("srocc", "plcc")]
             label = "out of fold, from its card"
-            rows.append([column.name, "measured", label, str(len(rated)), "0", *cells, "-", "-", "-"])
+            images = "-" if unseen["images"] is None else str(unseen["images"])
+            rows.append([column.name, "measured", label, images, "-", *cells, "-", "-", "-"])
     if target == "quality":
         rows += [[row["scorer"], "measured", row["protocol"], *metric_cells(row)] for row in in_domain]
         rows += [

@@ -28,7 +28,8 @@ def protocol(card: Mapping[str, Any], dataset: str) -> str:
 
 
 def cross_validated(card: Mapping[str, Any], dataset: str, view: str) -> dict[str, Any] | None:
-    """The card's own out-of-fold row for a dataset and view (``srocc``, ``plcc``, pairs), if it has one."""
-    rows = card.get("cross_validation", {}).get(dataset, {}).get("rows", {})
+    """The card's own out-of-fold row for a dataset and view (images, SROCC, PLCC), if it has one."""
+    entry = card.get("cross_validation", {}).get(dataset, {})
+    rows = entry.get("rows", {})
     found = [row for name, row in rows.items() if f"{view} view" in name and "out of fold" in name]
-    return dict(found[0]) if found else None
+    return {"images": entry.get("images"), **found[0]} if found else None

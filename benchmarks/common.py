@@ -104,17 +104,16 @@ def origins(columns: Sequence[ScoreColumn], missing: Sequence[tuple[str, str]]) 
 
 
 def report_failures(columns: Sequence[ScoreColumn], most: int = 5) -> list[str]:
-    """Lines that count and show what could not be scored."""
-    lines = []
+    """A paragraph for each scorer that counts and shows what could not be scored."""
+    paragraphs = []
     for column in columns:
-        if column.failures:
-            lines.append(
-                f"{column.name}: {len(column.failures)} of {column.values.size} images have no score:"
-            )
-            lines += [f"  {reason}" for _, reason in column.failures[:most]]
-            if len(column.failures) > most:
-                lines.append(f"  ... and {len(column.failures) - most} more; items.csv has them all")
-    return lines
+        count = len(column.failures)
+        if count:
+            lines = [f"{column.name}: {count} of {column.values.size} images have no score:", ""]
+            lines += [f"- {reason}" for _, reason in column.failures[:most]]
+            lines += [f"- ... and {count - most} more; record.json has them all."] if count > most else []
+            paragraphs.append("\n".join(lines))
+    return paragraphs
 
 
 def set_notes(rated: RatedSet) -> list[str]:

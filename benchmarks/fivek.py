@@ -37,7 +37,7 @@ from benchmarks.fivek_report import Findings, report
 from benchmarks.lpips import find_lpips
 from benchmarks.paper import EXPERT_WINS
 from benchmarks.plots import bars
-from benchmarks.records import ROOT, command_line, write_items, write_record
+from benchmarks.records import ROOT, command_line, names_digest, write_items, write_record
 from benchmarks.scorers import ScoreColumn, identity
 
 INPUT_CLASSES = ("lightroom-zeroed", "as-shot-raw", "expert-white-balance", "unstated")
@@ -226,6 +226,7 @@ def _write(
         command_line("benchmarks/fivek.py", argv),
         {
             "options": as_record(options),
+            "scenes_digest": names_digest(sorted({item.scene for item in found.comparisons})),
             "rows": found.rows,
             "gain_over_input": found.gains,
             "experts_agreement": found.ceiling,

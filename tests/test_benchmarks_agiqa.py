@@ -13,10 +13,19 @@ from PIL import Image
 from scipy.stats import kendalltau, pearsonr, spearmanr
 
 from attiqa.errors import InputError
+from attiqa.options import parse
 from benchmarks import common, fits
-from benchmarks.agiqa import main
-from benchmarks.agreement import agreement, by_group, published_beside, published_scores
+from benchmarks.agiqa import AgiqaOptions, main
+from benchmarks.agreement import (
+    agreement,
+    by_group,
+    group_table,
+    metric_cells,
+    published_beside,
+    published_scores,
+)
 from benchmarks.cards import cross_validated, protocol
+from benchmarks.paper import GENERATED, TABLES, reported_rows
 from benchmarks.scorers import ScoreColumn, Scorer
 
 PROMPTS = 10
@@ -189,6 +198,51 @@ def test_one_prompt_only_is_said_and_intervals_are_over_images() -> None:
     assert result["metrics"]["srocc"]["interval"] is not None
 
 
+def test_nan_scores_and_ratings_are_counted_not_dropped() -> None:
+    x = np.array([1.0, 2.0, np.nan, 4.0, 5.0, 6.0])
+    result = agreement(x, np.array([1.0, 2.0, 3.0, np.nan, 5.0, 6.0]), list("abcdef"), repeats=20)
+    assert (result["items"], result["dropped"]) == (4, 2)
+    assert metric_cells(result)[:2] == ["4", "2"]
+
+
+def test_a_group_with_fewer_scores_than_images_says_so_in_its_cell() -> None:
+    column = ScoreColumn("x", "", "", False, np.array([1.0, 2.0, 3.0, np.nan, 1.0, 2.0, 3.0, 4.0]))
+    ratings, groups = np.arange(8.0), np.array(["a"] * 4 + ["b"] * 4)
+    results = {"x": by_group(column, ratings, np.arange(8).astype(str), groups, repeats=20, seed=0)}
+    header, _, row = group_table(results).splitlines()
+    assert "a (4)" in header
+    assert "b (4)" in header
+    assert "of 3" in row.split("|")[2]
+    assert "of" not in row.split("|")[3]
+
+
+def test_every_metric_of_every_group_stands_in_the_csv(
+    agiqa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = run(agiqa, tmp_path / "out", monkeypatch)
+    rows = list(csv.DictReader((tmp_path / "out" / "groups.csv").open()))
+    # two targets, two scorers, three generators and two styles
+    assert len(rows) == 2 * 2 * (len(GENERATORS) + 2)
+    row = next(r for r in rows if r["group"] == "glide_normal" and r["scorer"] == "bright")
+    found = record["zero_shot"]["quality"]["generator"]["bright"]["glide_normal"]["metrics"]  # type: ignore[index]
+    assert float(row["krcc"]) == pytest.approx(found["krcc"]["value"])
+    assert float(row["rmse_low"]) <= float(row["rmse"]) <= float(row["rmse_high"])
+    assert rows[-1]["scorer"] == "constant"
+    assert rows[-1]["srocc"] == ""
+
+
+def test_reported_rows_stand_beside_measured_ones_with_their_source() -> None:
+    rows, remark = reported_rows("main", {"koniq10k", "avt-ai"})
+    assert {row.test for row in rows} == {"koniq10k"}
+    assert "DR.Experts, AAAI 2026, Table 1" in remark
+    assert "own rows of this table could not be read" in remark
+    nothing, remark = reported_rows("ablation", {"koniq10k"})
+    assert nothing == []
+    assert "no peers' figures" in remark
+    every = [*GENERATED, *(row for table in TABLES.values() for row in table)]
+    assert all(row.source and 0 < row.srocc < 1 for row in every)
+
+
 def test_a_group_of_two_images_does_not_stop_the_others() -> None:
     column = ScoreColumn("x", "", "", True, np.array([1.0, 1.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
     ratings = np.array([1.0, 2.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0])
@@ -197,6 +251,27 @@ def test_a_group_of_two_images_does_not_stop_the_others() -> None:
     assert results["good"]["metrics"]["srocc"]["value"] == pytest.approx(1.0)  # lower is better: turned round
     assert results["flat"]["metrics"]["srocc"]["value"] is None
     assert "undefined" in results["flat"]["note"]
+
+
+@pytest.mark.parametrize("flags", [["--model", "a", "b"], ["--model", "a", "--model", "b"]])
+def test_models_are_named_in_one_flag_or_in_several(flags: list[str]) -> None:
+    assert parse(AgiqaOptions, flags, prog="", description="").model == ["a", "b"]
+    assert parse(AgiqaOptions, [], prog="", description="").model == ["attiqa-mini"]
+
+
+@pytest.mark.parametrize(
+    "flags, sentence",
+    [
+        (["--splits", "0"], "--splits and --epochs are 1 or more"),
+        (["--device", "quantum"], "the device 'quantum' cannot be used"),
+        (["--peer-weights", "/nowhere"], "is not a folder"),
+    ],
+)
+def test_flags_out_of_range_are_refused(
+    flags: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(flags) == 2
+    assert sentence in capsys.readouterr().err
 
 
 def test_published_scores_are_joined_by_name_with_their_direction(tmp_path: Path) -> None:
@@ -208,6 +283,13 @@ def test_published_scores_are_joined_by_name_with_their_direction(tmp_path: Path
     assert niqe.kind == "published"
     np.testing.assert_array_equal(niqe.values, [4.5, 3.5, np.nan])
     assert [item for item, _ in musiq.failures] == ["a/p2.webp", "a/p3.webp"]
+
+
+def test_a_published_table_that_lists_an_image_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    path.write_text("image_key,NIQE\na,1\na,2\n")
+    with pytest.raises(InputError, match="lists 1 images more than once"):
+        published_scores(path, ["a"])
 
 
 def test_a_published_table_without_its_key_is_refused(tmp_path: Path) -> None:

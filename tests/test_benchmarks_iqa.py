@@ -102,11 +102,9 @@ def test_fine_tuning_fills_the_table_by_the_papers_protocol(
 def test_what_is_tested_once_has_a_bootstrap_interval(tmp_path: Path, models: dict[str, Brightness]) -> None:
     sets = [f"csv={make_set(tmp_path / 'one', 0)}", f"agiqa-1k={tmp_path / 'other'}"]
     other = make_set(tmp_path / "other", 1)
-    lines = (other / "labels.csv").read_text().splitlines()[1:]
-    table = "\n".join(
-        ["Image,Score", *(f"{name},{float(mos) / 60:.4f}" for name, mos, _ in map(split, lines))]
-    )
-    (other / "AIGC_all.csv").write_text(table + "\n")
+    rows = [line.split(",") for line in (other / "labels.csv").read_text().splitlines()[1:]]
+    table = ["Image,Score", *(f"{name},{float(mos) / 60:.4f}" for name, mos, _ in rows)]
+    (other / "AIGC_all.csv").write_text("\n".join(table) + "\n")
     arguments = ["--table", "cross", "--data", *sets, "--model", "first", *PROBE]
     assert main([*arguments, "--cache", str(tmp_path / "out"), "--out", str(tmp_path / "out")]) == 0
     for row in json.loads((tmp_path / "out" / "record.json").read_text())["rows"]:

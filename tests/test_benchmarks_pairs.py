@@ -71,6 +71,7 @@ def test_pickapic_json_lines_read_like_its_csv(tmp_path: Path) -> None:
         ("prompt,image_a,image_b,votes_a,votes_b\np,a,b,nan,0\n", "zero or more"),
         ("prompt,image_a,image_b,votes_a,votes_b\np,a,b,0,0\n", "not all zero"),
         ("prompt,image_a,image_b,votes_a,votes_b\np,,b,1,0\n", "lacks image_a or image_b"),
+        ("prompt,image_a,image_b,votes_a,votes_b\np,a,b,1,0\np,b,a,2,0\n", "b, a more than once"),
     ],
 )
 def test_bad_rows_are_refused_in_a_sentence(text: str, message: str, tmp_path: Path) -> None:
@@ -132,6 +133,34 @@ def test_strength_of_rated_pairs_is_their_gap_in_quarters() -> None:
     assert rows[-1]["up_to"] == 4.0
     assert sum(row["pairs"] for row in rows) == 6
     assert {row["accuracy"] for row in rows} == {1.0}
+
+
+def test_a_constant_scorer_ties_on_every_pair() -> None:
+    row = accuracy_row(PAIRS, outcomes(PAIRS, dict.fromkeys(SCORES, 1.0)), **DRAWS)
+    assert (row["right"], row["wrong"], row["scorer_ties"]) == (0, 0, 4)
+    assert (row["accuracy"], row["p_value"]) == (0.5, 1.0)
+
+
+def test_pairs_of_a_rated_set_say_which_images_are_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = ["name,mos,group"]
+    for index in range(8):
+        Image.new("RGB", (8, 8), (30 * index,) * 3).save(tmp_path / f"{index}.png")
+        lines.append(f"{index}.png,{index},g{index % 2}")
+    (tmp_path / "labels.csv").write_text("\n".join([*lines, "gone.png,3,g0"]) + "\n")
+    scorer = Scorer("bright", "b" * 64, "a test", False, "", lambda images: images.mean((1, 2, 3)))
+    monkeypatch.setattr(common, "load_peer", lambda name, weights, device: scorer)
+    places = ["--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out")]
+    arguments = ["--data", str(tmp_path), "--layout", "ratings", "--dataset", "csv", "--model", "none"]
+    assert main([*arguments, "--peers", "bright", "--quick", *places]) == 0
+    printed = capsys.readouterr().out
+    assert "1 listed images are not on disk, such as gone.png" in printed
+    assert "A quick look" in printed
+    record = json.loads((tmp_path / "out" / "record.json").read_text())
+    assert record["options"]["repeats"] == 100
+    assert record["command"][:3] == ["benchmarks/sd_pairs.py", "--data", record["options"]["data"]]
+    assert not record["options"]["data"].startswith("/")
 
 
 def test_scorers_are_compared_on_the_pairs_that_both_know() -> None:
