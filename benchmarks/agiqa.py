@@ -6,6 +6,7 @@ some prompts, tested on others), overall, per generator and per style.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from benchmarks.agiqa_report import GROUPINGS, report
 from benchmarks.agreement import agreement, by_group, group_columns, published_beside
 from benchmarks.common import QUICK_NOTE, ScoringOptions, load_scorers, score_all
 from benchmarks.fits import FITS, FineTune, Fit, LinearProbe
-from benchmarks.in_domain import in_domain_rows
+from benchmarks.in_domain import in_domain_row
 from benchmarks.paper import GENERATED as REPORTED
 from benchmarks.records import command_line, names_digest, write_items, write_record
 from benchmarks.scorers import ScoreColumn
@@ -96,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError("no scorer is left; name one with --model or --peers.")
     folder = options.folder(f"agiqa-{options.dataset}")
     results = _zero_shot(rated, columns, options)
-    in_domain = _in_domain(rated, options, folder)
+    in_domain = _in_domain(rated, options, folder, missing)
     text = report(rated, results, in_domain, columns, missing, options.view)
     text += f"\n\n{QUICK_NOTE}" if options.quick else ""
     print(text)
@@ -129,24 +130,31 @@ def _zero_shot(rated: RatedSet, columns: Sequence[ScoreColumn], options: AgiqaOp
     return results
 
 
-def _in_domain(rated: RatedSet, options: AgiqaOptions, folder: Path) -> list[dict[str, Any]]:
-    models = [name for name in options.model if name != "none"]
+def _in_domain(
+    rated: RatedSet, options: AgiqaOptions, folder: Path, missing: list[tuple[str, str]]
+) -> list[dict[str, Any]]:
+    """A row for each fit and model; what cannot be fitted joins `missing` with its sentence."""
+    absent = {name for name, _ in missing}
+    models = [name for name in options.model if name != "none" and name not in absent]
+    cache = options.cache / "fits"
     fits: dict[str, Fit] = {
-        "finetune": FineTune(
-            options.device, options.cache / "fits", epochs=options.epochs, seed=options.seed
-        ),
-        "linear-probe": LinearProbe(options.device, options.view, options.cache / "fits"),
+        "finetune": FineTune(options.device, cache, epochs=options.epochs, seed=options.seed),
+        "linear-probe": LinearProbe(options.device, options.view, cache),
     }
     rows = []
-    for fit in (fits[name] for name in options.fits):
-        for model in models:
-            minutes = fit.seconds(model, rated, rated, 0.8) * (1 if fit.shared else options.splits) / 60
-            print(
-                f"{model}, {fit.label}, {options.splits} splits: about {minutes:.1f} minutes on "
-                f"{options.device}, less what an earlier run left",
-                file=sys.stderr,
+    for fit, model in itertools.product([fits[name] for name in options.fits], models):
+        minutes = fit.seconds(model, rated, rated, 0.8) * (1 if fit.shared else options.splits) / 60
+        print(
+            f"{model}, {fit.label}, {options.splits} splits: about {minutes:.1f} minutes on "
+            f"{options.device}, less what an earlier run left",
+            file=sys.stderr,
+        )
+        try:
+            rows.append(
+                in_domain_row(rated, model, fit, splits=options.splits, seed=options.seed, folder=folder)
             )
-        rows += in_domain_rows(rated, models, fit, splits=options.splits, seed=options.seed, folder=folder)
+        except InputError as error:
+            missing.append((f"{model}, in-domain, {fit.label}", str(error)))
     return rows
 
 

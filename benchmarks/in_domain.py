@@ -16,31 +16,26 @@ from benchmarks.agreement import agreement
 from benchmarks.fits import Fit
 
 
-def in_domain_rows(
-    rated: RatedSet, models: Sequence[str], fit: Fit, *, splits: int, seed: int, folder: Path
-) -> list[dict[str, Any]]:
-    """Each model fitted and tested on every split, whole prompts on one side.
-
-    What is finished is kept in `folder`, so that a run that was stopped goes on from there.
+def in_domain_row(
+    rated: RatedSet, model: str, fit: Fit, *, splits: int, seed: int, folder: Path
+) -> dict[str, Any]:
+    """A model fitted and tested on every split, whole prompts on one side; the splits go into `folder`.
 
     Returns:
-        a row for each model, shaped like `agreement`: the median over the splits of each metric, with the
-        lowest and the highest split as its interval, each split's own row, and the splits' digest.
+        a row shaped like `agreement`: the median over the splits of each metric, with the lowest and the
+        highest split as its interval, each split's own row, and the splits' digest.
     """
     parts = random_splits(rated, splits, validation=0, seed=seed)
     made_by = f"random_splits by {rated.grouping}, 80/20, seed {seed}"
     digest = write_splits(folder / "splits.json", rated, parts, made_by)
-    rows = []
-    for name in models:
-        results = []
-        for part in tqdm(parts, f"{name}, {fit.label}", unit="split"):
-            predicted = fit.predict(name, rated, part.train, rated, part.test)
-            result = agreement(predicted.values, rated.mos[part.test], rated.groups[part.test], repeats=0)
-            results.append(result | {"train_images": predicted.fitted_on})
-        protocol = f"in-domain, {fit.label}, {splits} splits"
-        facts = {"scorer": name, "protocol": protocol, "fit": dict(fit.describe()), "splits_sha256": digest}
-        rows.append(facts | median_row(results))
-    return rows
+    results = []
+    for part in tqdm(parts, f"{model}, {fit.label}", unit="split"):
+        predicted = fit.predict(model, rated, part.train, rated, part.test)
+        result = agreement(predicted.values, rated.mos[part.test], rated.groups[part.test], repeats=0)
+        results.append(result | {"train_images": predicted.fitted_on})
+    protocol = f"in-domain, {fit.label}, {splits} splits"
+    facts = {"scorer": model, "protocol": protocol, "fit": dict(fit.describe()), "splits_sha256": digest}
+    return facts | median_row(results)
 
 
 def median_row(results: Sequence[dict[str, Any]]) -> dict[str, Any]:

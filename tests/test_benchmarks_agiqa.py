@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +145,19 @@ def test_in_domain_fits_on_other_prompts_than_it_tests(
     for split in splits["splits"]:
         sides = [{prompt_of[name] for name in split[side]} for side in ("train", "test")]
         assert sides[0].isdisjoint(sides[1])
+
+
+def test_in_domain_on_one_prompt_is_left_out_with_a_sentence(
+    agiqa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = (agiqa / "data.csv").read_text().splitlines()
+    one = [lines[0], *(re.sub(r",prompt \d+,", ",prompt 0,", line) for line in lines[1:])]
+    (agiqa / "data.csv").write_text("\n".join(one) + "\n")
+    record = run(agiqa, tmp_path / "out", monkeypatch, "--in-domain", "linear-probe")
+    assert record["in_domain"] == []
+    assert "bright: one prompt only: intervals are over images" in capsys.readouterr().out
+    (left,) = record["left_out"]  # type: ignore[misc]
+    assert "too few for these splits" in left["reason"]  # type: ignore[index]
 
 
 def test_an_image_that_is_listed_but_absent_is_counted(

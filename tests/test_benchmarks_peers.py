@@ -84,6 +84,8 @@ def test_classical_peers_reproduce_their_published_column(
     images = [to_float(read_image(folder / "images" / f"{row['image_key']}.webp"))[None] for row in rows]
     with torch.inference_mode():
         scores = [float(peer.score(image)) for image in images]
+        batch = torch.cat([images[0], images[0].flip(3), images[0].flip(2)])
+        torch.testing.assert_close(peer.score(batch)[:1], peer.score(images[0]), rtol=0, atol=0)
     assert peer.lower_is_better
     np.testing.assert_allclose(scores, [float(row[name.upper()]) for row in rows], atol=tolerance)
 

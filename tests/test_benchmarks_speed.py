@@ -12,8 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import speed_label
+from benchmarks import speed, speed_label
 from benchmarks.speed import SUBJECTS, main
+from benchmarks.speed_options import SpeedOptions
 from benchmarks.timing import Figure, Timing, figures_beside, figures_table, in_turns, measure
 from isp_env.embedded import embedded_photographs
 from isp_env.photographs import write_scene
@@ -120,3 +121,16 @@ def test_help_names_every_subject(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert all(f"  {name}" in printed for name in ("env", "score", "label", "train", "export"))
     assert set(SUBJECTS) == {"env", "score", "label", "train", "export"}
+
+
+def test_all_runs_every_subject_with_the_shared_flags_into_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: dict[str, SpeedOptions] = {}
+    monkeypatch.setattr(speed, "run_subject", lambda subject, own, argv: ran.update({subject.name: own}))
+    assert main(["all", "--quick", "--seed", "5", "--out", str(tmp_path)]) == 0
+    assert set(ran) == set(SUBJECTS)
+    for name, options in ran.items():
+        assert isinstance(options, SUBJECTS[name].options)
+        assert options.out == tmp_path / f"speed-{name}"
+        assert (options.quick, options.repeats, options.seed) == (True, 2, 5)
