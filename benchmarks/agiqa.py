@@ -27,6 +27,7 @@ from attiqa.files import write_text
 from attiqa.options import as_record, option, parse
 from benchmarks.agiqa_report import GROUPINGS, report
 from benchmarks.agreement import agreement, by_group, group_columns, published_beside
+from benchmarks.cards import IN_SAMPLE, protocol
 from benchmarks.common import QUICK_NOTE, ScoringOptions, load_scorers, score_all
 from benchmarks.fits import FITS, FineTune, Fit, LinearProbe
 from benchmarks.in_domain import in_domain_row
@@ -179,8 +180,7 @@ def _write(
     write_items(folder / "items.csv", items)
     write_items(folder / "groups.csv", group_columns(results))
     groups = rated.extra.get("generator", np.full(len(rated), "")).tolist()
-    negated = {True: ", negated", False: ""}
-    panels = [(c.name + negated[c.lower_is_better], c.oriented, rated.mos) for c in columns]
+    panels = [(_panel_title(column, rated.name), column.oriented, rated.mos) for column in columns]
     draw_scatter(folder / "scatter.png", panels, groups=groups, rating_name="quality, human rating")
     content = {
         "options": as_record(options),
@@ -197,6 +197,13 @@ def _write(
         "report": text,
     }
     write_record(folder, "agiqa", command_line("benchmarks/agiqa.py", argv), content)
+
+
+def _panel_title(column: ScoreColumn, dataset: str) -> str:
+    """The scorer, how its axis is turned, and whether its points show a fit instead of a test."""
+    negated = ", negated" if column.lower_is_better else ""
+    fitted = f" ({IN_SAMPLE})" if protocol(column.card, dataset) == IN_SAMPLE else ""
+    return column.name + fitted + negated
 
 
 if __name__ == "__main__":
