@@ -13,7 +13,8 @@ from pathlib import Path
 if not __package__:  # run as a script, from whatever directory: the checkout is where imports begin
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from agents.exporting import Enhancer, export
+from agents.enhancer import Enhancer
+from agents.exporting import Products, export
 from agents.image_files import SUFFIXES
 from agents.judging import judging
 from agents.policy_file import load_policy
@@ -31,8 +32,12 @@ class ExportOptions:
     out: Path = option(help="where pictures and their parameters go; made where missing")
     format: str = option("jpeg", help="8-bit jpeg, 16-bit png or 16-bit tiff", choices=list(SUFFIXES))
     quality: int = option(95, help="of a JPEG, 1 to 100")
-    overwrite: bool = option(False, help="replace pictures that exist")
-    device: str = option("auto", help="where previews are scored: cpu, cuda, mps or auto")
+    lut: bool = option(False, help="NAME.cube: the global colour part as a 33-point lookup table")
+    xmp: bool = option(False, help="NAME.xmp: a sidecar for Lightroom and what reads its sidecars")
+    sheet: bool = option(False, help="NAME.sheet.png: neutral, enhanced, and the parameters as bars")
+    report: bool = option(False, help="report.html: all pictures before and after, under sliders")
+    overwrite: bool = option(False, help="replace files that exist")
+    device: str = option("auto", help="where pictures are rendered and scored: cpu, cuda, mps or auto")
 
     def __post_init__(self) -> None:
         if not 1 <= self.quality <= 100:
@@ -52,14 +57,15 @@ def main(argv: list[str] | None = None) -> int:
         enhancer,
         options.input,
         options.out,
-        kind=options.format,
-        quality=options.quality,
+        Products(options.format, options.quality, options.lut, options.xmp, options.sheet, options.report),
         overwrite=options.overwrite,
     )
     for _, sentence in done.failures:
         print(f"failed: {sentence}", file=sys.stderr)
     for picture in done.kept:
         print(f"kept: {picture} exists; --overwrite replaces it", file=sys.stderr)
+    if done.page:
+        print(f"before and after: {done.page}")
     print(f"{len(done.written)} written to {options.out}, {len(done.kept)} kept, {len(done.failures)} failed")
     return EXIT_BAD_INPUT if done.failures else EXIT_OK
 

@@ -1,4 +1,4 @@
-"""Full-resolution pictures from a trained policy, through the operators that it learnt on."""
+"""Files in, finished pictures and what describes them out: what ``agents/export.py`` does."""
 
 from __future__ import annotations
 
@@ -8,23 +8,53 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from tqdm import tqdm
 
-from agents.image_files import SUFFIXES, read_exif, write_picture
-from agents.judging import Judging
-from agents.playing import make_envs, play
-from agents.policy_file import StoredPolicy
+from agents import gallery
+from agents.enhancer import Enhanced, Enhancer
+from agents.exif import read_exif
+from agents.image_files import SUFFIXES, write_picture
+from agents.lut import build_lut, write_cube
+from agents.sheets import draw_sheet, in_units
+from agents.xmp import unmapped, write_xmp
 from attiqa.errors import InputError, describe_os_error
 from attiqa.files import write_json
-from isp_env.envs.core import Core
+from attiqa.images import IMAGE_SUFFIXES, list_images
 from isp_env.frame import RawFrame
-from isp_env.parameters import ParameterSpace
-from isp_env.pipeline import Pipeline
-from isp_env.sources import MemoryFrames, RawFolder, read_frame
+from isp_env.raw import RAW_SUFFIXES
+from isp_env.sources import read_frame, unique_names
 
-AHEAD = 2  # raws decoded while another is rendered; each takes 12 bytes a pixel
+AHEAD = 2  # files decoded while another is rendered; each takes 12 bytes a pixel
+
+
+@dataclass(frozen=True)
+class Products:
+    """What is written for each file, beside ``NAME.json``.
+
+    Attributes:
+        kind: of the picture, a key of `SUFFIXES`.
+        quality: of a JPEG, 1 to 100.
+        lut: ``NAME.cube``, see `agents.lut`.
+        xmp: ``NAME.xmp``, see `agents.xmp`.
+        sheet: ``NAME.sheet.png``, see `agents.sheets`.
+        report: two small pictures and, for all files, one page; see `agents.gallery`.
+    """
+
+    kind: str = "jpeg"
+    quality: int = 95
+    lut: bool = False
+    xmp: bool = False
+    sheet: bool = False
+    report: bool = False
+
+    def paths(self, out: Path, name: str) -> dict[str, Path]:
+        """Where each product of a file called `name` goes, in the order of writing."""
+        neutral, enhanced = gallery.small_pictures(out, name)
+        suffixes = {"lut": ".cube", "xmp": ".xmp", "sheet": ".sheet.png"}
+        wanted = {what: out / (name + suffix) for what, suffix in suffixes.items() if getattr(self, what)}
+        if self.report:
+            wanted |= {"report_neutral": neutral, "report_enhanced": enhanced}
+        return wanted | {"json": out / f"{name}.json", "picture": out / (name + SUFFIXES[self.kind])}
 
 
 @dataclass
@@ -33,152 +63,153 @@ class Exported:
 
     Attributes:
         written: the pictures.
-        kept: pictures that existed already and were left alone.
+        kept: for each file that was left alone, what existed of it already.
         failures: path and sentence of each file that could not be exported.
+        page: the report's page, where one was written.
     """
 
     written: list[Path] = field(default_factory=list)
     kept: list[Path] = field(default_factory=list)
     failures: list[tuple[Path, str]] = field(default_factory=list)
+    page: Path | None = None
 
 
 @dataclass(frozen=True)
-class Enhanced:
-    """A policy's answer to one raw.
-
-    Attributes:
-        values: ``(P,)``, physical units.
-        neutral_score, score: plain quality of the preview, before and after.
-        neutral, preview: float32 ``(3, h, w)``, display sRGB, the preview before and after.
-    """
-
-    values: torch.Tensor
-    neutral_score: float
-    score: float
-    neutral: torch.Tensor
-    preview: torch.Tensor
-
-
-class Enhancer:
-    """A stored policy, ready to set parameters for raws.
-
-    Args:
-        stored: the policy.
-        scores: the score and the eye; the eye must be the one that the policy was trained with.
-        device: where previews are rendered and scored.
-
-    Raises:
-        InputError: the policy saw through another model, or knows parameters that this version lacks.
-    """
-
-    def __init__(self, stored: StoredPolicy, scores: Judging, device: str = "cpu") -> None:
-        card = stored.card
-        try:
-            names = [row["name"] for row in card["parameters"]]
-            wanted, self.task, self.short_side = card["eye"], str(card["task"]), int(card["short_side"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"the policy's card is incomplete ({error!r}); copy the whole run folder."
-            ) from None
-        if wanted != scores.about["eye"]:
-            raise InputError(
-                f"the policy sees through {wanted['name']} {wanted['digest'][:12]}..., and this installation "
-                f"has {scores.about['eye']['digest'][:12]}...; train again, or install the one it came from."
-            )
-        self.space = ParameterSpace(names)
-        self.pipeline = Pipeline(self.space)
-        self.stored, self._scores, self._device = stored, scores, device
-
-    def look(self, frame: RawFrame) -> Enhanced:
-        """Choose the parameters of one raw of any size."""
-        core = Core(
-            MemoryFrames([frame]),
-            self.space,
-            self.pipeline,
-            self._scores.score,
-            short_side=self.short_side,
-            device=self._device,
-            encoder=self._scores.encoder,
-        )
-        setting, _ = play(make_envs(self.task, core, 1), np.zeros(1, np.int64), self.stored.act)
-        values = self.space.to_physical(torch.as_tensor(setting, dtype=torch.float32))
-        numbers = np.zeros(1, np.int64)
-        return Enhanced(
-            values[0],
-            float(core.neutral["potential"][0]),
-            float(core.potential_of(numbers, values)[0]),
-            core.render_of(numbers, self.space.neutral_values(1))[0],
-            core.render_of(numbers, values)[0],
-        )
-
-    def record(self, frame: RawFrame, enhanced: Enhanced) -> dict[str, Any]:
-        """What stands beside an exported picture, as JSON values."""
-        return {
-            "parameters": self.space.as_dict(enhanced.values),
-            "units": {row.name: row.unit for row in self.space.parameters},
-            "neutral_score": enhanced.neutral_score,
-            "score": enhanced.score,
-            "score_model": self._scores.about["eye"],
-            "policy_digest": self.stored.digest,
-            "source_digest": frame.digest,
-            "notes": list(frame.notes),
-        }
+class _Job:
+    source: Path
+    name: str
+    paths: dict[str, Path]
 
 
 def export(
     enhancer: Enhancer,
     inputs: Sequence[Path],
     out: Path,
+    products: Products | None = None,
     *,
-    kind: str = "jpeg",
-    quality: int = 95,
     overwrite: bool = False,
 ) -> Exported:
     """Render files and folders of raws or photographs at full resolution into `out`.
 
-    Each gets ``NAME`` with the suffix of `kind` and ``NAME.json``; inputs that share a name are told apart
-    by suffix or folder. A file that fails is named and the rest goes on. Ctrl-C keeps what is written.
+    Inputs that share a name are told apart by suffix or folder. A file of which anything exists in `out`
+    already is left alone, unless `overwrite`; an input is never written over. A file that fails is named and
+    the rest goes on. Ctrl-C keeps what is finished and leaves nothing half done.
 
     Raises:
-        InputError: nothing was found, or nothing that was found can be read.
+        InputError: nothing was found.
     """
-    source = RawFolder(inputs)
-    result = Exported(failures=list(source.failures))
-    jobs = []
-    for path, name in zip(source.paths, source.names, strict=True):
-        picture = out / (name + SUFFIXES[kind])
-        if picture.exists() and not overwrite:
-            result.kept.append(picture)
-        else:
-            jobs.append((path, picture))
+    products = Products() if products is None else products
+    result, entries = Exported(), list[gallery.Entry]()
+    jobs = _jobs(inputs, out, products, overwrite, result)
+    page = out / gallery.PAGE
+    if products.report and page.exists() and not overwrite:
+        raise InputError(f"{page} exists already; take another --out, or replace it with --overwrite.")
     bar = tqdm(total=len(jobs), desc="exporting", unit="file", disable=None)
-    for path, picture, decoded in _decode_ahead(jobs):
-        try:
-            frame = decoded.result()
-            enhanced = enhancer.look(frame)
-            full = enhancer.pipeline.render_full(frame, enhanced.values)
-            write_picture(picture, full, kind, quality, read_exif(path))
-            about = {"source": str(path), "picture": picture.name}
-            write_json(picture.with_suffix(".json"), about | enhancer.record(frame, enhanced))
-            result.written.append(picture)
-        except InputError as error:
-            result.failures.append((path, str(error)))
-        except OSError as error:
-            result.failures.append((path, describe_os_error(error)))
-        bar.update()
-    bar.close()
+    try:
+        for job, decoded in _decode_ahead(jobs):
+            try:
+                entries.append(_export(enhancer, job, decoded.result(), products))
+                result.written.append(job.paths["picture"])
+            except InputError as error:
+                result.failures.append((job.source, str(error)))
+            except OSError as error:
+                result.failures.append((job.source, describe_os_error(error)))
+            except Exception as error:  # a mistake of ours in one file must not cost the others
+                sentence = f"{job.source} could not be exported ({type(error).__name__}: {error})."
+                result.failures.append((job.source, sentence))
+            bar.update()
+    finally:
+        bar.close()
+        if products.report and entries:
+            result.page = gallery.write_page(out, f"{len(entries)} exported pictures", entries)
     return result
 
 
-def _decode_ahead(jobs: Sequence[tuple[Path, Path]]) -> Iterator[tuple[Path, Path, Future[RawFrame]]]:
+def _jobs(
+    inputs: Sequence[Path], out: Path, products: Products, overwrite: bool, result: Exported
+) -> list[_Job]:
+    """One job a file that is to be exported; what is not goes to `result`."""
+    found = list_images([Path(path) for path in inputs], RAW_SUFFIXES | IMAGE_SUFFIXES)
+    sources = list(dict.fromkeys(path.absolute() for path in found))
+    originals = {path.resolve() for path in sources}
+    jobs = []
+    for source, name in zip(sources, unique_names(sources), strict=True):
+        job = _Job(source, name, products.paths(out, name))
+        existing = [path for path in job.paths.values() if path.exists()]
+        input_too = next((path for path in existing if path.resolve() in originals), None)
+        if input_too is not None:
+            sentence = f"{source} would be exported to {input_too}, which is an input; take another --out."
+            result.failures.append((source, sentence))
+        elif existing and not overwrite:
+            result.kept.append(existing[-1])
+        else:
+            jobs.append(job)
+    return jobs
+
+
+def _export(enhancer: Enhancer, job: _Job, frame: RawFrame, products: Products) -> gallery.Entry:
+    """All products of one file; where one of them fails, those that are new are taken away again."""
+    enhanced = enhancer.look(frame)
+    record = {"source": str(job.source), "picture": job.paths["picture"].name}
+    record |= enhancer.record(frame, enhanced)
+    new = [path for path in job.paths.values() if not path.exists()]
+    try:
+        size = _write_companions(enhancer, job, frame, enhanced, record)
+        write_json(job.paths["json"], record)
+        pixels = enhancer.finished(frame, enhanced.values, products.kind)
+        exif = read_exif(job.source)
+        write_picture(job.paths["picture"], pixels, products.kind, products.quality, exif)
+    except BaseException:
+        for path in new:
+            path.unlink(missing_ok=True)
+        raise
+    values = zip(enhancer.space.parameters, enhanced.values.tolist(), strict=True)
+    return gallery.Entry(
+        job.name,
+        size,
+        (enhanced.neutral_score, enhanced.score),
+        [(parameter.name, in_units(value, parameter)) for parameter, value in values],
+        [path.name for what, path in reversed(job.paths.items()) if not what.startswith("report")],
+    )
+
+
+def _write_companions(
+    enhancer: Enhancer, job: _Job, frame: RawFrame, enhanced: Enhanced, record: dict[str, Any]
+) -> tuple[int, int]:
+    """What stands beside the picture, told in its record too; returns the size of the report's pictures."""
+    paths = job.paths
+    if "xmp" in paths:
+        named = enhancer.space.as_dict(enhanced.values)
+        write_xmp(paths["xmp"], job.source, frame, named)
+        record["xmp"] = {"file": paths["xmp"].name, "not_mapped": unmapped(named)}
+    if not {"lut", "sheet", "report_neutral"} & set(paths):
+        return 0, 0
+    small = enhancer.small(frame)
+    if "lut" in paths:
+        lut = build_lut(enhancer.pipeline, small, enhanced.values)
+        write_cube(paths["lut"], lut, job.name)
+        record["lut"] = {"file": paths["lut"].name} | lut.record()
+    neutral, after = enhancer.proofs(small, enhanced.values)
+    if "sheet" in paths:
+        pictures = {
+            f"neutral: score {enhanced.neutral_score:.3f}": neutral,
+            f"enhanced: score {enhanced.score:.3f}": after,
+        }
+        draw_sheet(paths["sheet"], job.name, pictures, enhancer.space.parameters, enhanced.values.tolist())
+    if "report_neutral" in paths:
+        gallery.write_small(paths["report_neutral"], neutral)
+        gallery.write_small(paths["report_enhanced"], after)
+    return neutral.shape[-1], neutral.shape[-2]
+
+
+def _decode_ahead(jobs: Sequence[_Job]) -> Iterator[tuple[_Job, Future[RawFrame]]]:
     """Decode a few files ahead in threads: LibRaw works outside the interpreter lock."""
     with ThreadPoolExecutor(AHEAD) as pool:
         try:
-            waiting = [pool.submit(read_frame, path) for path, _ in jobs[:AHEAD]]
-            for number, (path, picture) in enumerate(jobs):
-                decoded = waiting.pop(0)
-                yield path, picture, decoded
+            waiting = [pool.submit(read_frame, job.source) for job in jobs[:AHEAD]]
+            for number, job in enumerate(jobs):
+                yield job, waiting.pop(0)
                 if number + AHEAD < len(jobs):
-                    waiting.append(pool.submit(read_frame, jobs[number + AHEAD][0]))
+                    waiting.append(pool.submit(read_frame, jobs[number + AHEAD].source))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

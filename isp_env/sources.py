@@ -67,7 +67,7 @@ class RawFolder:
         ]
         if not self.paths:
             raise InputError(f"none of {len(found)} files can be read; the first: {self.failures[0][1]}")
-        self._names = _unique_names(self.paths)
+        self._names = unique_names(self.paths)
 
     @property
     def names(self) -> Sequence[str]:
@@ -190,7 +190,7 @@ def is_photograph(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
-def _unique_names(paths: Sequence[Path]) -> list[str]:
+def unique_names(paths: Sequence[Path]) -> list[str]:
     """The stems; what is still ambiguous gets its suffix, then its folder, then all of its path."""
     spellings: tuple[Callable[[Path], str], ...] = (
         lambda path: path.stem,

@@ -12,11 +12,14 @@ import pytest
 import tifffile
 import torch
 from PIL import Image, ImageCms
+from PIL.ExifTags import IFD, Base
 
+from agents.enhancer import Enhancer
 from agents.evaluation import Bench
+from agents.exif import read_exif
 from agents.experiment import Experiment
-from agents.exporting import Enhancer, export
-from agents.image_files import read_exif, write_picture
+from agents.exporting import Products, export
+from agents.image_files import finish, write_picture
 from agents.judging import Judging
 from agents.policy_file import load_policy
 from attiqa.errors import InputError
@@ -68,7 +71,7 @@ def enhancer(run: Path, scores: Judging) -> Enhancer:
 
 
 def test_the_picture_is_the_pipelines_own_render(enhancer, raws, tmp_path):
-    done = export(enhancer, raws[:1], tmp_path, kind="png")
+    done = export(enhancer, raws[:1], tmp_path, Products("png"))
     frame = read_frame(raws[0])
     record = json.loads((tmp_path / "scene-00.json").read_text())
     assert record["parameters"]["exposure"] == pytest.approx(0.5)
@@ -87,7 +90,7 @@ def test_the_picture_is_the_pipelines_own_render(enhancer, raws, tmp_path):
 def test_every_format_holds_the_picture_and_an_srgb_profile(tmp_path, kind, suffix):
     ramp = torch.linspace(0, 1, 96).expand(3, 64, 96) * torch.tensor([1.0, 0.7, 0.4]).view(3, 1, 1)
     path = tmp_path / f"ramp{suffix}"
-    write_picture(path, ramp, kind, 98, read_exif(path))
+    write_picture(path, finish(ramp, kind), kind, 98, read_exif(path))
     if kind == "tiff":
         with tifffile.TiffFile(path) as file:
             profile, pixels = file.pages[0].iccprofile, file.asarray() / 65535  # type: ignore[union-attr]
@@ -108,6 +111,30 @@ def photograph(path: Path, orientation: int = 1) -> Path:
     exif.get_ifd(0x8769).update({0x829A: 0.01, 0x8827: 400, 0x9003: "2026:01:02 03:04:05"})
     Image.fromarray(pixels).save(path, exif=exif, quality=95)
     return path
+
+
+@pytest.mark.parametrize("kind, suffix", [("jpeg", ".jpg"), ("png", ".png"), ("tiff", ".tif")])
+def test_every_format_carries_exif_over(tmp_path, kind, suffix):
+    source = Image.Exif()
+    source[Base.Make], source[Base.Artist], source[Base.Copyright] = b"Maker", "Zoë".encode(), b"  \0"
+    source.get_ifd(IFD.Exif).update({Base.ExposureTime: 0.01, Base.MakerNote: b"offsets into the source"})
+    source.get_ifd(IFD.GPSInfo).update({1: "N", 2: (33.0, 7.0, 36.8)})
+    photograph, path = tmp_path / "source.jpg", tmp_path / f"out{suffix}"
+    Image.new("RGB", (8, 8)).save(photograph, exif=source)
+    write_picture(path, finish(torch.zeros(3, 70, 9), kind), kind, 95, read_exif(photograph))
+    with path.open("rb") as file:
+        found = Image.Exif()
+        if kind == "tiff":  # of 16 bits: no picture that Pillow opens
+            found.load_from_fp(file)
+        else:
+            found = Image.open(file).getexif()
+        details, place = found.get_ifd(IFD.Exif), found.get_ifd(IFD.GPSInfo)
+    assert found[Base.Make] == "Maker"
+    assert found[Base.Artist].encode("latin-1").decode() == "Zoë"
+    assert Base.Copyright not in found
+    assert float(details[Base.ExposureTime]) == pytest.approx(0.01)
+    assert Base.MakerNote not in details
+    assert [float(part) for part in place[2]] == pytest.approx([33.0, 7.0, 36.8])
 
 
 def test_orientation_is_applied_once_and_exif_is_carried_over(enhancer, tmp_path):
@@ -155,6 +182,68 @@ def test_a_broken_file_is_named_and_the_others_are_exported(enhancer, raws, tmp_
     done = export(enhancer, [raws[0], tmp_path], tmp_path / "out")
     assert [path.name for path in done.written] == ["scene-00.jpg"]
     assert {path.name for path, _ in done.failures} == {"text.dng", "empty.dng", "half.dng"}
+
+
+EVERYTHING = Products(lut=True, xmp=True, sheet=True, report=True)
+
+
+def test_all_companions_are_written_and_told_in_the_record(enhancer, raws, tmp_path):
+    done = export(enhancer, raws[:1], tmp_path, EVERYTHING)
+    names = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert names == {
+        *(f"scene-00{suffix}" for suffix in (".jpg", ".json", ".cube", ".xmp", ".sheet.png")),
+        *("report.html", "report/scene-00-neutral.jpg", "report/scene-00-enhanced.jpg"),
+    }
+    assert done.page == tmp_path / "report.html"
+    record = json.loads((tmp_path / "scene-00.json").read_text())
+    assert record["lut"]["error_against_render"]["psnr"] > 40
+    assert record["xmp"] == {"file": "scene-00.xmp", "not_mapped": []}
+
+
+def test_a_companion_that_exists_keeps_the_whole_file_from_being_exported(enhancer, raws, tmp_path):
+    (tmp_path / "scene-00.xmp").write_text("edited by hand")
+    done = export(enhancer, raws[:1], tmp_path, Products(xmp=True))
+    assert done.kept == [tmp_path / "scene-00.xmp"]
+    assert [path.name for path in tmp_path.iterdir()] == ["scene-00.xmp"]
+    (tmp_path / "report.html").write_text("mine")
+    with pytest.raises(InputError, match=r"report.html exists already"):
+        export(enhancer, raws[:1], tmp_path, Products(report=True))
+
+
+def test_an_input_is_never_written_over(enhancer, tmp_path):
+    source = photograph(tmp_path / "mine.jpg")
+    before = source.read_bytes()
+    done = export(enhancer, [source], tmp_path, overwrite=True)
+    assert "which is an input" in done.failures[0][1]
+    assert source.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_a_file_that_fails_at_its_end_leaves_nothing_and_stops_nobody(enhancer, raws, tmp_path, monkeypatch):
+    def write(path: Path, *arguments: object) -> None:
+        if path.stem == "scene-00":
+            raise RuntimeError("no such thing")
+        path.touch()
+
+    monkeypatch.setattr("agents.exporting.write_picture", write)
+    done = export(enhancer, raws, tmp_path, Products(lut=True))
+    assert [path.name for path in done.written] == ["scene-01.jpg"]
+    assert "scene-00.dng could not be exported (RuntimeError: no such thing)" in done.failures[0][1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "scene-01.cube",
+        "scene-01.jpg",
+        "scene-01.json",
+    ]
+
+
+def test_an_interrupted_export_leaves_nothing_half_done(enhancer, raws, tmp_path, monkeypatch):
+    def write(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("agents.exporting.write_picture", write)
+    with pytest.raises(KeyboardInterrupt):
+        export(enhancer, raws, tmp_path, Products(xmp=True))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_policy_that_saw_through_another_model_is_refused(run, scores):
