@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.evaluation import Bench, Measure, Outcome, fallen_judges, share_of, summarise
+from agents.evaluation import Bench, Measure, Outcome, fallen_judges, finite, share_of, summarise
 from agents.judging import Judging
 from agents.launch import make_core
 from agents.playing import make_envs, play
@@ -57,9 +57,12 @@ def compare(
     source = RawFolder(inputs)
     short_side = int(stored.card["short_side"])
     core = make_core(source, scores, short_side, device)
+    failures = [sentence for _, sentence in [*source.failures, *core.table.failures]]
     measures: dict[str, Measure] = {"color_distance": lambda images, group: _distance(core, images, group)}
     if references is not None:
-        measures |= _fidelity(core, references, short_side)
+        pictures, unread = _references(core, references, short_side)
+        measures |= _fidelity(pictures)
+        failures += unread
     bench = Bench(core, scores.score, scores.judges, measures=measures)
     frames, parameters = len(bench), len(core.space)
     found: dict[str, SearchResult] = {
@@ -80,7 +83,7 @@ def compare(
         "shares_of": {name: share_of(outcomes["policy"], outcomes[name]) for name in found},
         "curves": {name: _curve(result) for name, result in found.items()},
         "files": {name: _row(outcomes, number) for number, name in enumerate(core.names)},
-        "failures": [sentence for _, sentence in [*source.failures, *core.table.failures]],
+        "failures": failures,
         "warnings": fallen_judges(outcomes["policy"], bench),
         "policy_digest": stored.digest,
         **scores.about,
@@ -93,9 +96,16 @@ def _curve(found: SearchResult) -> dict[str, float]:
     return {str(count): float(means[count - 1]) for count in CURVE if count <= len(means)}
 
 
-def _row(outcomes: Mapping[str, Outcome], number: int) -> dict[str, dict[str, float]]:
+def _row(outcomes: Mapping[str, Outcome], number: int) -> dict[str, dict[str, Any]]:
+    """What the table has of all files, of one: by the way of rendering."""
     return {
-        name: {"reward": float(outcome.gains[number]), "score": float(outcome.scores[number])}
+        name: {
+            "reward": float(outcome.gains[number]),
+            "score": float(outcome.scores[number]),
+            "clipped_fraction": float(outcome.clipped[number]),
+            "judges": {judge: finite(gains[number]) for judge, gains in outcome.judges.items()},
+            "measures": {measure: finite(values[number]) for measure, values in outcome.measures.items()},
+        }
         for name, outcome in outcomes.items()
     }
 
@@ -104,19 +114,31 @@ def _distance(core: Core, images: torch.Tensor, group: Group) -> torch.Tensor:
     return color_distance(images, core.pipeline.neutral(group.raw))
 
 
-def _fidelity(core: Core, folder: Path, short_side: int) -> dict[str, Measure]:
-    """PSNR, SSIM and CIEDE2000 against the pictures in `folder` whose names are those of the frames."""
+def _references(core: Core, folder: Path, short_side: int) -> tuple[dict[int, torch.Tensor], list[str]]:
+    """The pictures in `folder` that are called like a frame, by its number; and what could not be read."""
     paths = {path.stem: path for path in list_images([folder])}
-    pictures = {
-        number: linear_to_srgb(read_photograph_as_frame(paths[name], short_side).image)
-        for number, name in enumerate(core.names)
-        if name in paths
-    }
+    pictures: dict[int, torch.Tensor] = {}
+    failures = []
+    for number, name in enumerate(core.names):
+        if name not in paths:
+            failures.append(f"{name} has no reference in {folder}.")
+            continue
+        try:
+            frame = read_photograph_as_frame(paths[name], short_side)
+        except (InputError, OSError) as error:
+            failures.append(str(error))
+        else:
+            pictures[number] = linear_to_srgb(frame.image)
     if not pictures:
         raise InputError(
-            f"no picture in {folder} has the name of an input (such as {core.names[0]}); a reference is "
-            "called like its input, whatever its suffix."
+            f"no picture in {folder} has the name of an input (such as {core.names[0]}) and can be read; a "
+            "reference is called like its input, whatever its suffix."
         )
+    return pictures, failures
+
+
+def _fidelity(pictures: Mapping[int, torch.Tensor]) -> dict[str, Measure]:
+    """PSNR, SSIM and CIEDE2000 against the references of some frames."""
 
     def measure(name: str) -> Measure:
         function = FIDELITY[name][0]

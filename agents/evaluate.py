@@ -14,7 +14,7 @@ if not __package__:  # run as a script, from whatever directory: the checkout is
 
 from agents.comparing import compare
 from agents.evaluation import table
-from agents.judging import judging
+from agents.judging import find_judges, judging
 from agents.policy_file import load_policy
 from attiqa.devices import pick_device
 from attiqa.errors import EXIT_OK, InputError, command
@@ -33,6 +33,10 @@ class EvaluateOptions:
     random: int = option(64, help="renders an image of random search")
     search: int = option(400, help="renders an image of CMA-ES and of coordinate search; 0 leaves them out")
     seed: int = option(0, help="of the searches")
+    peer_weights: Path | None = option(
+        None, help="folder with the files of NIMA, NIQE and BRISQUE (attiqa/peers.py), which then judge"
+    )
+    judges: list[str] = option([], help="further judges: no-reference metrics of pyiqa", metavar="NAME")
     device: str = option("auto", help="where images are rendered and scored: cpu, cuda, mps or auto")
 
     def __post_init__(self) -> None:
@@ -46,9 +50,13 @@ def main(argv: list[str] | None = None) -> int:
     options = parse(EvaluateOptions, argv, prog="evaluate.py", description=" ".join(__doc__.split()))
     stored = load_policy(options.run)
     device = str(pick_device(options.device))
+    reward = stored.card["reward"]
+    judges = find_judges(reward, device, options.peer_weights, options.judges)
+    for sentence in judges.missing:
+        print(sentence, file=sys.stderr)
     record = compare(
         stored,
-        judging(stored.card["reward"], device),
+        judging(reward, device, judges),
         options.input,
         references=options.reference,
         random_renders=options.random,

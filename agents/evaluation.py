@@ -106,15 +106,18 @@ class Bench:
         return self._outcome(measured, 1, None)
 
     def interval(self, values: Floats, seed: int = 0) -> tuple[float, float]:
-        """95 % interval of the mean of `values` ``(F,)`` over scenes."""
-        return cluster_interval(values, self.clusters, seed)
+        """95 % interval of the mean of `values` ``(F,)`` over scenes; what is not finite is left out."""
+        known = np.isfinite(values)
+        return cluster_interval(values[known], self.clusters[known], seed) if known.any() else (0.0, 0.0)
 
     def _measure(self, render: Callable[[Group], torch.Tensor]) -> Tensors:
         def run(group: Group) -> Tensors:
             images = render(group)
             seen = self.core.look(images, group, observe=False)
-            seen |= {name: torch.as_tensor(scorer(images)) for name, scorer in self._scorers.items()}
-            return seen | {name: measure(images, group) for name, measure in self._measures.items()}
+            further = {name: scorer(images) for name, scorer in self._scorers.items()}
+            further |= {name: measure(images, group) for name, measure in self._measures.items()}
+            # some of them work on the CPU whatever they are given
+            return seen | {name: torch.as_tensor(rows).to(images.device) for name, rows in further.items()}
 
         with torch.no_grad():
             return self.core.table.batched(self._numbers, run)
@@ -162,7 +165,7 @@ def summarise(outcomes: Mapping[str, Outcome], bench: Bench) -> dict[str, dict[s
         }
         | {
             "judges": {
-                judge: {"gain": float(gains.mean()), "gain_ci95": list(bench.interval(gains))}
+                judge: {"gain": _mean(gains), "gain_ci95": list(bench.interval(gains))}
                 for judge, gains in outcome.judges.items()
             },
             "measures": {name: _mean(values) for name, values in outcome.measures.items()},
@@ -179,8 +182,13 @@ def share_of(part: Outcome, whole: Outcome) -> float | None:
 
 def _mean(values: Floats) -> float | None:
     """The mean of what is finite; None where nothing is."""
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if len(finite) else None
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else None
+
+
+def finite(value: float) -> float | None:
+    """A number that JSON has; None for what it lacks."""
+    return float(value) if np.isfinite(value) else None
 
 
 def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
@@ -199,11 +207,8 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
                 f"{row['score']:.4f}",
                 f"{100 * row['clipped_fraction']:.2f} %",
                 str(row["evaluations"]),
-                *(f"{row['judges'][judge]['gain']:+.4f}" for judge in judges),
-                *(
-                    "-" if row["measures"][name] is None else f"{row['measures'][name]:.3f}"
-                    for name in measures
-                ),
+                *(_cell(row["judges"][judge]["gain"], "+.4f") for judge in judges),
+                *(_cell(row["measures"][measure], ".3f") for measure in measures),
             ]
         )
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
@@ -216,13 +221,17 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
+def _cell(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
 def fallen_judges(outcome: Outcome, bench: Bench) -> list[str]:
     """A sentence for each judge that likes the renders less than neutral while the reward likes them more."""
     if bench.interval(outcome.gains)[0] <= 0:
         return []
     return [
         f"the reward rises by {outcome.gains.mean():+.4f} while the judge {name}, which it does not contain, "
-        f"falls by {gains.mean():+.4f}: the policy may be exploiting the reward; look at the pictures."
+        f"falls by {_mean(gains):+.4f}: the policy may be exploiting the reward; look at the pictures."
         for name, gains in outcome.judges.items()
         if bench.interval(gains)[1] < 0
     ]

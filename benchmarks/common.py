@@ -13,8 +13,8 @@ from attiqa.devices import pick_device
 from attiqa.errors import InputError
 from attiqa.metrics import srocc
 from attiqa.options import option
+from attiqa.peers import load_peer
 from attiqa.views import VIEWS
-from benchmarks.peers import load_peer
 from benchmarks.scorers import ScoreColumn, Scorer, model_scorer
 from benchmarks.scoring import default_cache, score_files
 from benchmarks.tables import markdown

@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 import attiqa
+from attiqa.peers import Scorer, identity, one_line
 
-
-@dataclass(frozen=True)
-class Scorer:
-    """Something that rates an image without a reference.
-
-    Attributes:
-        name: what tables call it.
-        digest: identity of weights and protocol; the cache is keyed by it.
-        origin: where its numbers come from, one line for the table of scorers.
-        lower_is_better: True for NIQE, BRISQUE and their kind; statistics turn such values round.
-        value_range: the values that it can give, in words.
-        score: float32 ``(B, 3, H, W)`` display sRGB in [0, 1] -> ``(B,)``, in the scorer's own units.
-        card: of a quality model: what it was trained on, and how that was checked.
-    """
-
-    name: str
-    digest: str
-    origin: str
-    lower_is_better: bool
-    value_range: str
-    score: Callable[[torch.Tensor], torch.Tensor]
-    card: Mapping[str, Any] = field(default_factory=dict)
+__all__ = ["ScoreColumn", "Scorer", "identity", "model_scorer", "one_line"]
 
 
 @dataclass(frozen=True)
@@ -88,13 +66,3 @@ def model_scorer(name: str, device: str = "cpu", view: str = "whole") -> Scorer:
         score=lambda images: model.score(images, view),
         card=model.card,
     )
-
-
-def one_line(error: Exception) -> str:
-    """Another library's exception, short enough for a sentence."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
-
-
-def identity(*parts: str) -> str:
-    """One digest of weights and protocol together."""
-    return hashlib.sha256(" ".join(parts).encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,32 @@ def test_the_table_compares_searches_policy_and_references(stored, photographs):
     assert record["curves"]["random_search"]["16"] == pytest.approx(rows["random_search"]["reward"])
     assert set(record["files"]) == {"scene0", "scene1", "scene2"}
     assert "psnr" in table(rows)
+
+
+def test_a_reference_that_is_missing_or_broken_costs_only_its_own_frame(stored, photographs, tmp_path):
+    expert = (photographs / "expert" / "scene0.png").read_bytes()
+    (tmp_path / "scene0.png").write_bytes(expert)
+    (tmp_path / "scene1.png").write_bytes(expert[:200])
+    record = compare(
+        stored, SCORES, [photographs / "input"], references=tmp_path, random_renders=2, search_renders=0
+    )
+    assert len(record["failures"]) == 2
+    assert any("scene1.png cannot be decoded" in sentence for sentence in record["failures"])
+    assert record["files"]["scene1"]["neutral"]["measures"]["psnr"] is None
+    own = record["files"]["scene0"]["neutral"]["measures"]["psnr"]
+    assert record["held_out"]["neutral"]["measures"]["psnr"] == own
+
+
+def test_a_judge_without_an_answer_is_left_out_of_the_means(stored, photographs):
+    def choosy(images: torch.Tensor) -> torch.Tensor:
+        values = images.mean(dim=(1, 2, 3))
+        return torch.where(values == values.max(), torch.nan, values)
+
+    scores = Judging(grey, means, grey, {"choosy": choosy}, {"eye": {}})
+    record = compare(stored, scores, [photographs / "input"], random_renders=4, search_renders=0)
+    assert record["held_out"]["policy"]["judges"]["choosy"]["gain"] == pytest.approx(0.0, abs=1e-6)
+    assert "choosy" in table(record["held_out"])
+    json.dumps(record, allow_nan=False)
 
 
 def test_references_of_other_names_are_refused(stored, photographs, tmp_path):

@@ -12,7 +12,7 @@ import torch
 
 from attiqa.errors import InputError
 from attiqa.images import read_image, to_float
-from benchmarks.peers import OFFLINE_PEERS, load_peer, read_libsvm
+from attiqa.peers import OFFLINE_PEERS, load_peer, read_libsvm
 
 needs_pyiqa = pytest.mark.skipif(importlib.util.find_spec("pyiqa") is None, reason="extra `peers`: no pyiqa")
 needs_litert = pytest.mark.skipif(

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import importlib
 import importlib.metadata
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,9 +27,41 @@ import torch.nn.functional as F
 
 from attiqa.errors import InputError
 from attiqa.files import file_digest
-from benchmarks.scorers import Scorer, identity, one_line
 
 Score = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Something that rates an image without a reference.
+
+    Attributes:
+        name: what tables call it.
+        digest: identity of weights and protocol; caches are keyed by it.
+        origin: where its numbers come from, one line for the table of scorers.
+        lower_is_better: True for NIQE, BRISQUE and their kind; statistics turn such values round.
+        value_range: the values that it can give, in words.
+        score: float32 ``(B, 3, H, W)`` display sRGB in [0, 1] -> ``(B,)``, in the scorer's own units.
+        card: of a quality model: what it was trained on, and how that was checked.
+    """
+
+    name: str
+    digest: str
+    origin: str
+    lower_is_better: bool
+    value_range: str
+    score: Score
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+
+def identity(*parts: str) -> str:
+    """One digest of weights and protocol together."""
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+
+
+def one_line(error: Exception) -> str:
+    """Another library's exception, short enough for a sentence."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
 
 
 def load_peer(name: str, weights: Path | None, device: str = "cpu") -> Scorer:
