@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,6 +38,20 @@ class Enhanced:
     score: float
 
 
+def check_card(card: Mapping[str, Any], scores: Judging) -> None:
+    """Raise `InputError` where a policy's card lacks what using it needs, or names another eye."""
+    try:
+        names = [row["name"] for row in card["parameters"]]
+        wanted, digest, _ = card["eye"], card["eye"]["digest"], (names, card["task"], int(card["short_side"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"the policy's card is incomplete ({error!r}); copy the whole run folder.") from None
+    if wanted != scores.about["eye"]:
+        raise InputError(
+            f"the policy sees through {wanted['name']} {digest[:12]}..., and this installation "
+            f"has {scores.about['eye']['digest'][:12]}...; train again, or install the one it came from."
+        )
+
+
 class Enhancer:
     """A stored policy, ready to set parameters for raws.
 
@@ -50,19 +65,9 @@ class Enhancer:
     """
 
     def __init__(self, stored: StoredPolicy, scores: Judging, device: str = "cpu") -> None:
-        card = stored.card
-        try:
-            names = [row["name"] for row in card["parameters"]]
-            wanted, self.task, self.short_side = card["eye"], str(card["task"]), int(card["short_side"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"the policy's card is incomplete ({error!r}); copy the whole run folder."
-            ) from None
-        if wanted != scores.about["eye"]:
-            raise InputError(
-                f"the policy sees through {wanted['name']} {wanted['digest'][:12]}..., and this installation "
-                f"has {scores.about['eye']['digest'][:12]}...; train again, or install the one it came from."
-            )
+        check_card(stored.card, scores)
+        names = [row["name"] for row in stored.card["parameters"]]
+        self.task, self.short_side = str(stored.card["task"]), int(stored.card["short_side"])
         self.space = ParameterSpace(names)
         self.pipeline = Pipeline(self.space)
         self.stored, self._scores, self._device = stored, scores, device

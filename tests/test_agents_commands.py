@@ -65,7 +65,7 @@ def test_export_and_evaluate_without_a_run_are_refused(capsys, tmp_path):
     assert "card of a trained policy" in refused(capsys, evaluate.main(given))
 
 
-@pytest.mark.parametrize("script", ["train_isp.py", "export.py", "evaluate.py"])
+@pytest.mark.parametrize("script", ["train_isp.py", "export.py", "evaluate.py", "export_policy.py"])
 def test_scripts_run_from_any_directory(tmp_path, script):
     done = subprocess.run(
         [sys.executable, str(AGENTS / script), "--help"],

@@ -23,11 +23,9 @@ def peer(name: str, lower_is_better: bool) -> Scorer:
 def test_without_weights_one_sentence_names_what_does_not_judge():
     found = find_judges("attiqa-mini", "cpu")
     assert set(found.scores) == set(bundled_models()) - {"attiqa-mini"}
-    assert found.missing == (
-        [
-            "nima-technical, nima-aesthetic, niqe, brisque do not judge: their parameters are files (--peer-weights)."
-        ]
-    )
+    (sentence,) = found.missing
+    assert sentence.startswith("nima-technical, nima-aesthetic, niqe, brisque do not judge: ")
+    assert "--peer-weights" in sentence
 
 
 def test_peers_that_are_not_there_are_named_one_by_one(tmp_path):
