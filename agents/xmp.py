@@ -18,7 +18,8 @@ exiftool's list of XMP crs tags; the scales are our choice where Adobe documents
 
 Without counterpart: tone_map, hue, monochrome, monochrome_filter, clahe, and negative sharpen. They are named
 in the sidecar, as are all parameters in our own units, under a namespace of ours. Where LibRaw knows no
-matrix of the camera, the as-shot light counts as D65.
+matrix of the camera, the as-shot light counts as D65. darktable 4.2 takes the exposure, blacks, clarity and
+the tone curve from such a sidecar.
 """
 
 from __future__ import annotations
