@@ -92,7 +92,7 @@ class PortablePolicy(nn.Module):
     @property
     def outputs(self) -> list[str]:
         """Names of the outputs: the parameters and, where there is a next step, what it needs."""
-        return ["parameters", "setting", "change"] if self.task == "refine" else ["parameters"]
+        return ["parameters", "next_setting", "next_change"] if self.task == "refine" else ["parameters"]
 
     def forward(
         self,

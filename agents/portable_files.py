@@ -32,9 +32,11 @@ TOLERANCE = 1e-3  # of half a parameter's range: far below what can be seen
 _WHAT = {
     "image": "the camera's neutral render of the frame: black and white level, as-shot balance clipped at "
     "saturation, colour matrix to linear sRGB, area-averaged there to this size, sRGB curve",
-    "setting": "the parameters as they stand, on the scale of the policy; zeros at first, then the output",
+    "setting": "the parameters as they stand, on the scale of the policy; zeros at first, then next_setting",
     "progress": "steps taken so far, divided by steps",
-    "change": "what the last step changed of the setting; zeros at first, then the output",
+    "change": "what the last step changed of the setting; zeros at first, then next_change",
+    "next_setting": "setting of the next step",
+    "next_change": "change of the next step",
     "parameters": "one column a parameter, in the order and the units of the list below",
 }
 
@@ -82,7 +84,9 @@ def describe(network: PortablePolicy, stored: StoredPolicy) -> dict[str, Any]:
     sizes = network.state_sizes | {"parameters": len(network.space)}
 
     def entry(name: str) -> dict[str, Any]:
-        shape = ["batch", 3, height, width] if name == "image" else ["batch", sizes[name]]
+        shape = (
+            ["batch", 3, height, width] if name == "image" else ["batch", sizes[name.removeprefix("next_")]]
+        )
         return {"name": name, "dtype": "float32", "shape": shape, "what": _WHAT[name]} | (
             image if name == "image" else {}
         )

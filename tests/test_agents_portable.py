@@ -113,16 +113,17 @@ def test_torchscript_runs_where_this_package_is_not(tmp_path, scores, eye):
 def test_onnx_does_what_the_policy_does_for_any_batch(tmp_path, scores, eye):
     import onnxruntime
 
-    stored = policy(tmp_path, scores)
+    stored = policy(tmp_path, scores, "refine")
     network = PortablePolicy(stored, eye, SIZE).eval()
     manifest = write_portable(tmp_path / "out", network, stored, scores, ["onnx"])
     assert manifest["files"]["policy.onnx"]["parity"]["largest_difference"] < 1e-4
     session = onnxruntime.InferenceSession(str(tmp_path / "out" / "policy.onnx"))
     assert [entry.name for entry in session.get_inputs()] == [entry["name"] for entry in manifest["inputs"]]
-    images = torch.rand(3, 3, *SIZE)
-    (values,) = session.run(None, {"image": images.numpy()})
-    (one,) = session.run(None, {"image": images[1:2].numpy()})
-    torch.testing.assert_close(torch.from_numpy(values[1:2]), torch.from_numpy(one), atol=1e-4, rtol=1e-4)
+    inputs = {entry["name"]: torch.rand(3, *entry["shape"][1:]).numpy() for entry in manifest["inputs"]}
+    together = session.run(None, inputs)
+    alone = session.run(None, {name: values[1:2] for name, values in inputs.items()})
+    for values, own in zip(together, alone, strict=True):
+        torch.testing.assert_close(torch.from_numpy(values[1:2]), torch.from_numpy(own), atol=1e-4, rtol=1e-4)
 
 
 def test_a_file_that_differs_is_not_written(tmp_path, scores, eye):
