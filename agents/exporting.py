@@ -18,7 +18,7 @@ from agents.lut import build_lut, write_cube
 from agents.sheets import draw_sheet, in_units
 from agents.xmp import unmapped, write_xmp
 from attiqa.errors import InputError, describe_os_error
-from attiqa.files import write_json
+from attiqa.files import read_json, write_json
 from attiqa.images import IMAGE_SUFFIXES, list_images
 from isp_env.frame import RawFrame
 from isp_env.raw import RAW_SUFFIXES
@@ -91,9 +91,10 @@ def export(
 ) -> Exported:
     """Render files and folders of raws or photographs at full resolution into `out`.
 
-    Inputs that share a name are told apart by suffix or folder. A file of which anything exists in `out`
-    already is left alone, unless `overwrite`; an input is never written over. A file that fails is named and
-    the rest goes on. Ctrl-C keeps what is finished and leaves nothing half done.
+    Inputs that share a name are told apart by suffix or folder; what an export wrote into a folder of inputs
+    is no input. A file of which anything exists in `out` already is left alone, unless `overwrite`; an input
+    is never written over. A file that fails is named and the rest goes on. Ctrl-C keeps what is finished and
+    leaves nothing half done.
 
     Raises:
         InputError: nothing was found.
@@ -129,8 +130,7 @@ def _jobs(
     inputs: Sequence[Path], out: Path, products: Products, overwrite: bool, result: Exported
 ) -> list[_Job]:
     """One job a file that is to be exported; what is not goes to `result`."""
-    found = list_images([Path(path) for path in inputs], RAW_SUFFIXES | IMAGE_SUFFIXES)
-    sources = list(dict.fromkeys(path.absolute() for path in found))
+    sources = _sources([Path(path).absolute() for path in inputs])
     originals = {path.resolve() for path in sources}
     jobs = []
     for source, name in zip(sources, unique_names(sources), strict=True):
@@ -147,10 +147,35 @@ def _jobs(
     return jobs
 
 
+def _sources(inputs: list[Path]) -> list[Path]:
+    """The files to export: all that are named, and of those in folders all that no export wrote."""
+    found = dict.fromkeys(list_images(inputs, RAW_SUFFIXES | IMAGE_SUFFIXES))
+    exported: set[Path] = set()
+    for folder in {parent for path in found for parent in path.parents[:2]}:
+        for record in folder.glob("*.json"):
+            exported |= {folder / name for name in _written_files(record)}
+    sources = [path for path in found if path in inputs or path not in exported]
+    if not sources:
+        raise InputError(f"the only pictures in {', '.join(map(str, inputs))} are exports of this command.")
+    return sources
+
+
+def _written_files(record: Path) -> list[str]:
+    """The files that an export's record names; none where it is something else."""
+    try:
+        value = read_json(record)
+    except (InputError, OSError):
+        return []
+    is_ours = isinstance(value, dict) and "policy_digest" in value and isinstance(value.get("files"), list)
+    return [name for name in value["files"] if isinstance(name, str)] if is_ours else []
+
+
 def _export(enhancer: Enhancer, job: _Job, frame: RawFrame, products: Products) -> gallery.Entry:
     """All products of one file; where one of them fails, those that are new are taken away again."""
     enhanced = enhancer.look(frame)
-    record = {"source": str(job.source), "picture": job.paths["picture"].name}
+    folder = job.paths["json"].parent
+    files = [path.relative_to(folder).as_posix() for path in job.paths.values()]
+    record = {"source": str(job.source), "picture": job.paths["picture"].name, "files": files}
     record |= enhancer.record(frame, enhanced)
     new = [path for path in job.paths.values() if not path.exists()]
     try:

@@ -219,6 +219,18 @@ def test_an_input_is_never_written_over(enhancer, tmp_path):
     assert list(tmp_path.iterdir()) == [source]
 
 
+def test_exports_among_the_inputs_are_no_inputs(enhancer, tmp_path):
+    source = photograph(tmp_path / "mine.jpg")
+    first = export(enhancer, [tmp_path], tmp_path / "out", EVERYTHING)
+    again = export(enhancer, [tmp_path], tmp_path / "out", EVERYTHING, overwrite=True)
+    assert again.written == first.written == [tmp_path / "out" / "mine.jpg"]
+    named = export(enhancer, first.written, tmp_path / "second")
+    assert named.written == [tmp_path / "second" / "mine.jpg"]
+    source.unlink()
+    with pytest.raises(InputError, match="exports of this command"):
+        export(enhancer, [tmp_path], tmp_path / "out")
+
+
 def test_a_file_that_fails_at_its_end_leaves_nothing_and_stops_nobody(enhancer, raws, tmp_path, monkeypatch):
     def write(path: Path, *arguments: object) -> None:
         if path.stem == "scene-00":
