@@ -7,39 +7,36 @@ Every render starts from the raw. The order is that of DESIGN.md's operator tabl
 - the transfer function comes before the curves, contrast and colour, not after: those are drawn on the
   display scale, on which their knots and middle grey are where the eye puts them.
 
-Local operators measure on an image of short side `ANALYSIS_SIDE` at most. A larger frame is first rendered at
-that size to collect their maps, which are then enlarged: so a preview and an export get one look, and a
-full-resolution frame can be rendered in strips of rows that agree with the whole.
+Local operators measure on small images, the whole of which is seen, and keep *maps* that are enlarged to
+*planes* where they are applied: so a preview and an export get one look, and a full-resolution frame can be
+rendered in strips of rows that agree with the whole. A frame larger than `ANALYSIS_SIDE` is first rendered at
+that size, to collect the maps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from attiqa.errors import InputError
-from isp_env.filters import Window, shrink
+from isp_env.filters import Window, enlarge, luminance, shrink
 from isp_env.frame import RawBatch, RawFrame
-from isp_env.operators import balance, color, curves, denoise, detail, equalize, presence, tone
-from isp_env.parameters import PARAMETERS, ParameterSpace
+from isp_env.operators import balance, denoise, detail, equalize, presence, tone
+from isp_env.parameters import ParameterSpace
+from isp_env.stages import Stages, Terms, terms_of
 
 ANALYSIS_SIDE = 256  # pixels
 
 # Work is cut into pieces of so many pixels. On a CPU a piece of three float32 channels is then 3 MB: it stays
 # in the cache, and below the size from which the allocator asks the system for fresh pages for every tensor
 # (32 x 256 x 384 at once took 2 to 3 times as long). On an accelerator it only bounds the memory.
-_CHUNK_PIXELS = {"cpu": 250_000, "accelerator": 32_000_000}
+_CHUNK_PIXELS = {"cpu": 270_000, "accelerator": 32_000_000}
+# What is measured on small images is measured for so many pieces at once
+_MEASURED = 4
 
 Maps = dict[str, Tensor]
-
-_REGIONS = ("highlights", "shadows", "whites", "blacks")
-_TONE_KNOTS = ("tone_shadows", "tone_midtones", "tone_highlights")
-_CHANNEL_KNOTS = tuple(
-    f"{channel}_{knot}" for channel in ("red", "green", "blue") for knot in ("shadows", "highlights")
-)
-_COLOR = ("saturation", "hue", "monochrome", "monochrome_filter")
 
 
 class Pipeline:
@@ -47,13 +44,18 @@ class Pipeline:
 
     Args:
         space: which parameters the columns of `values` hold; ``None`` takes the whole table.
+        compiled: whether the pointwise stages are compiled by `torch.compile`, which fuses each into one
+            pass: see `isp_env.stages.Stages`. The first batch of each shape then waits for the compiler.
     """
 
-    def __init__(self, space: ParameterSpace | None = None) -> None:
+    def __init__(self, space: ParameterSpace | None = None, compiled: bool = False) -> None:
         self.space = ParameterSpace() if space is None else space
+        _keep_freed_memory()
+        self._stages = Stages(compiled)
 
+    @torch.no_grad()
     def __call__(self, batch: RawBatch, values: Tensor) -> Tensor:
-        """Render a batch.
+        """Render a batch; no gradient flows through it.
 
         Args:
             batch: camera-linear frames of one size, ``(B, 3, H, W)``.
@@ -66,13 +68,16 @@ class Pipeline:
         Raises:
             InputError: `values` has another shape, or is not finite.
         """
-        settings = self._settings(batch, values)
+        self._check(batch, values)
+        terms = terms_of(self.space, batch, values.to(batch.image))
         result = torch.empty_like(batch.image)
-        count, _, height, width = batch.image.shape
+        height, width = batch.image.shape[-2:]
         images = max(1, _chunk_pixels(batch.image.device) // (height * width))
-        for first in range(0, count, images):
-            some = slice(first, first + images)
-            _render(batch.select(some), settings.select(some), result[some])
+        for some in _slices(len(batch), _MEASURED * images):
+            part, own = batch.image[some], _rows(terms, some)
+            maps = _measure(part, own)
+            for few in _slices(len(part), images):
+                self._render(part[few], _rows(own, few), _rows(maps, few), result[some][few])
         return result
 
     def neutral(self, batch: RawBatch) -> Tensor:
@@ -92,7 +97,7 @@ class Pipeline:
         batch = RawBatch(frame.image[None], frame.white_balance[None], frame.color_matrix[None])
         return self(batch, values[None])[0]
 
-    def _settings(self, batch: RawBatch, values: Tensor) -> Settings:
+    def _check(self, batch: RawBatch, values: Tensor) -> None:
         if values.shape != (len(batch), len(self.space)):
             raise InputError(
                 f"expected values of shape ({len(batch)}, {len(self.space)}), one row an image and one "
@@ -100,151 +105,104 @@ class Pipeline:
             )
         if not bool(torch.isfinite(values).all()):
             raise InputError("expected finite parameter values; got NaN or infinity.")
-        return Settings.of(self.space, values.to(batch.image))
+
+    def _render(self, image: Tensor, terms: Terms, maps: Maps, result: Tensor) -> None:
+        """Render into `result`; large frames in strips of rows, by maps of a render at the analysis size."""
+        small = shrink(image, ANALYSIS_SIDE)
+        if small is image:
+            torch.clamp(_develop(self._stages, image, terms, maps), 0.0, 1.0, out=result)
+            return
+        plain = Stages(compiled=False)  # the last strip has a height of its own, for which nobody should wait
+        _develop(plain, small, terms, maps)
+        count, _, height, width = image.shape
+        rows = max(1, _chunk_pixels(image.device) // (count * width))
+        for top in range(0, height, rows):
+            strip = image[..., top : top + rows, :]
+            rendered = _develop(plain, strip, terms, maps, Window(top, height))
+            torch.clamp(rendered, 0.0, 1.0, out=result[..., top : top + rows, :])
 
 
-class Settings:
-    """The whole table's values for a batch, and which parameters any image has moved from neutral.
+@cache
+def _keep_freed_memory() -> None:
+    """Teach the C library's allocator, once, that tensors of a chunk's size come again and again.
 
-    Args:
-        values: physical values by name, ``(B,)`` each.
-        moved: names of the parameters of which an image has another value than the neutral one.
+    glibc gives memory back to the system when blocks larger than a threshold are freed, and asks for fresh
+    pages each time; it raises the threshold to the largest block freed, up to 32 MiB (mallopt(3),
+    M_MMAP_THRESHOLD). A render of 16 x 256 x 256 then took 10,000 page faults less. Elsewhere this does
+    nothing; the block itself is never touched and costs no memory.
     """
-
-    def __init__(self, values: dict[str, Tensor], moved: frozenset[str]) -> None:
-        self._values = values
-        self._moved = moved
-
-    @classmethod
-    def of(cls, space: ParameterSpace, values: Tensor) -> Settings:
-        """Read the columns of physical values ``(B, P)``; what the space lacks is neutral."""
-        is_moved = (values != space.neutral.to(values)).any(dim=0).tolist()
-        moved = frozenset(name for name, yes in zip(space.names, is_moved, strict=True) if yes)
-        table = {row.name: values.new_full((len(values),), row.neutral) for row in PARAMETERS}
-        return cls(table | dict(zip(space.names, values.unbind(dim=1), strict=True)), moved)
-
-    def select(self, some: slice) -> Settings:
-        """The rows of some images."""
-        return Settings({name: column[some] for name, column in self._values.items()}, self._moved)
-
-    def __getitem__(self, name: str) -> Tensor:
-        """Physical values of one parameter, ``(B,)``."""
-        return self._values[name]
-
-    def all(self, names: Iterable[str]) -> list[Tensor]:
-        """Physical values of several parameters, ``(B,)`` each."""
-        return [self._values[name] for name in names]
-
-    def moved(self, *names: str) -> bool:
-        """Whether any image has any of these parameters away from neutral."""
-        return not self._moved.isdisjoint(names)
+    torch.empty(31 * 2**20, dtype=torch.uint8)
 
 
 def _chunk_pixels(device: torch.device) -> int:
     return _CHUNK_PIXELS["cpu" if device.type == "cpu" else "accelerator"]
 
 
-def _render(batch: RawBatch, settings: Settings, result: Tensor) -> None:
-    """Render into `result`; large frames in strips of rows, by maps from a render at the analysis size."""
-    small = shrink(batch.image, ANALYSIS_SIDE)
+def _slices(count: int, size: int) -> list[slice]:
+    """Cut `count` rows into pieces of `size`."""
+    return [slice(first, first + size) for first in range(0, count, size)]
+
+
+def _rows(tensors: dict[str, Tensor], some: slice) -> dict[str, Tensor]:
+    return {name: rows[some] for name, rows in tensors.items()}
+
+
+def _measure(image: Tensor, terms: Terms) -> Maps:
+    """What operators in linear light need to know of camera-linear images, measured on small ones."""
     maps: Maps = {}
-    if small is batch.image:
-        result.copy_(_develop(batch, settings, maps))
-        return
-    _develop(RawBatch(small, batch.white_balance, batch.color_matrix), settings, maps)
-    count, _, height, width = batch.image.shape
-    rows = max(1, _chunk_pixels(batch.image.device) // (count * width))
-    for top in range(0, height, rows):
-        strip = batch.image[..., top : top + rows, :]
-        part = RawBatch(strip, batch.white_balance, batch.color_matrix)
-        result[..., top : top + rows, :] = _develop(part, settings, maps, Window(top, height))
+    if terms.keys().isdisjoint({"denoise_luma", "denoise_chroma", "regions", "dehaze", "clarity"}):
+        return maps
+    small = shrink(shrink(image, ANALYSIS_SIDE), denoise.GRID)
+    small = balance.white_balance(small, terms["gains"])
+    if "denoise_luma" in terms:
+        maps["denoise_luma"] = denoise.luma_maps(small, terms["denoise_luma"])
+    if "denoise_chroma" in terms:
+        maps["denoise_chroma"] = denoise.chroma_maps(small, terms["denoise_chroma"])
+    small = balance.to_linear_srgb(balance.clip_saturated(shrink(small, tone.GRID)), terms["matrix"])
+    if "regions" in terms or "clarity" in terms:
+        maps["base"] = tone.base_maps(small)
+    if "dehaze" in terms:
+        if "regions" in terms:  # haze is measured on what dehaze will get
+            small = tone.tone_regions(small, enlarge(maps["base"], small), terms["regions"])
+        maps["dehaze"], maps["airlight"] = presence.dehaze_maps(small)
+    return maps
 
 
-def _develop(batch: RawBatch, settings: Settings, maps: Maps, window: Window | None = None) -> Tensor:
-    """Run the operators in order, skipping those that no image uses.
+def _develop(stages: Stages, image: Tensor, terms: Terms, maps: Maps, window: Window | None = None) -> Tensor:
+    """Run the operators in order, those left out that no image uses.
 
     Args:
-        batch: whole frames, or a strip of their rows.
-        settings: the values.
-        maps: what local operators measured on whole frames; what is missing is measured here and added.
+        stages: how the pointwise work is done.
+        image: camera linear ``(B, 3, H, W)``, whole frames or a strip of their rows.
+        terms: see `terms_of`.
+        maps: from `_measure`; what operators on display values measure on whole frames is added where it is
+            missing.
         window: where the strip lies.
+
+    Returns:
+        Display sRGB; strong edges may leave [0, 1].
     """
-    image = _to_linear(batch, settings, maps, window)
-    image = _tone_linear(image, settings, maps, window)
-    image = curves.encode(image)
-    image = _draw_curves(image, settings)
-    image = _color(image, settings)
-    return _detail(image, settings, maps, window).clamp_(0.0, 1.0)
-
-
-def _to_linear(batch: RawBatch, settings: Settings, maps: Maps, window: Window | None) -> Tensor:
-    """Camera linear to linear sRGB: balance, denoise, clip, colour matrix, exposure."""
-    gains = batch.white_balance
-    if settings.moved("temperature", "tint"):
-        gains = balance.balance_gains(gains, batch.color_matrix, settings["temperature"], settings["tint"])
-    image = balance.white_balance(batch.image, gains)
-    if settings.moved("denoise_luma"):
-        if "denoise_luma" not in maps:
-            maps["denoise_luma"] = denoise.luma_maps(image, settings["denoise_luma"])
-        image = denoise.denoise_luma(image, maps["denoise_luma"], settings["denoise_luma"], window)
-    if settings.moved("denoise_chroma"):
-        if "denoise_chroma" not in maps:
-            maps["denoise_chroma"] = denoise.chroma_maps(image, settings["denoise_chroma"])
-        image = denoise.denoise_chroma(image, maps["denoise_chroma"], settings["denoise_chroma"], window)
-    return balance.to_linear_srgb(balance.clip_saturated(image), batch.color_matrix, settings["exposure"])
-
-
-def _tone_linear(image: Tensor, settings: Settings, maps: Maps, window: Window | None) -> Tensor:
-    """Linear sRGB: highlights, shadows, whites, blacks, dehaze, clarity, tone mapping."""
-    if settings.moved(*_REGIONS):
-        if "regions" not in maps:
-            maps["regions"] = tone.base_maps(image)
-        image = tone.tone_regions(image, maps["regions"], settings.all(_REGIONS), window)
-    if settings.moved("dehaze"):
-        if "dehaze" not in maps:
-            maps["dehaze"] = presence.dehaze_maps(image)
-        image = presence.dehaze(image, maps["dehaze"], settings["dehaze"], window)
-    if settings.moved("clarity"):
-        if "clarity" not in maps:
-            maps["clarity"] = tone.base_maps(image)
-        image = presence.clarity(image, maps["clarity"], settings["clarity"], window)
-    if settings.moved("tone_map"):
-        image = tone.tone_map(image, settings["tone_map"])
-    return image
-
-
-def _draw_curves(image: Tensor, settings: Settings) -> Tensor:
-    """Display sRGB: channel curves, tone curve, contrast."""
-    if settings.moved(*_CHANNEL_KNOTS):
-        knots = torch.stack(settings.all(_CHANNEL_KNOTS), dim=1).unflatten(1, (3, 2))
-        image = curves.knot_curve(image, knots)
-    if settings.moved(*_TONE_KNOTS):
-        image = curves.knot_curve(image, torch.stack(settings.all(_TONE_KNOTS), dim=1))
-    if settings.moved("contrast"):
-        image = curves.contrast(image, settings["contrast"])
-    return image
-
-
-def _color(image: Tensor, settings: Settings) -> Tensor:
-    """Display sRGB: vibrance, saturation, hue, black and white, gamma."""
-    if settings.moved("vibrance"):
-        image = color.vibrance(image, settings["vibrance"])
-    if settings.moved(*_COLOR):
-        image = color.mix_colors(image, color.color_mix(*settings.all(_COLOR)))
-    if settings.moved("gamma"):
-        image = curves.gamma(image.clamp(0.0, 1.0), settings["gamma"])
-    return image
-
-
-def _detail(image: Tensor, settings: Settings, maps: Maps, window: Window | None) -> Tensor:
-    """Display sRGB: local equalisation, sharpening."""
-    if settings.moved("clahe"):
-        image = image.clamp(0.0, 1.0)
+    planes: Terms = {
+        name: enlarge(maps[name], image, window)
+        for name in ("denoise_luma", "denoise_chroma", "base", "dehaze")
+        if name in maps
+    }
+    if "airlight" in maps:
+        planes["airlight"] = maps["airlight"]
+    image = stages.to_linear(image, terms, planes)
+    gain, veil = stages.tone_terms(image, terms, planes)
+    image = stages.mix(stages.to_display(image, gain, veil, terms), terms)
+    if "clahe" not in terms and "sharpen" not in terms:
+        return image
+    luma, gain, blurred = luminance(image), None, None
+    if "clahe" in terms:
         if "clahe" not in maps:
-            maps["clahe"] = equalize.equalize_maps(image)
-        image = equalize.equalize(image, maps["clahe"], settings["clahe"], window)
-    if settings.moved("sharpen"):
+            maps["clahe"] = equalize.equalize_maps(luma)
+        equalized = equalize.equalized_luma(luma, maps["clahe"], window)
+        gain = stages.equalize_gain(luma, equalized, terms["clahe"])
+        luma = luma * gain
+    if "sharpen" in terms:
         if "sharpen" not in maps:
-            maps["sharpen"] = detail.sharpen_maps(image, settings["sharpen_radius"])
-        image = detail.sharpen(image, maps["sharpen"], settings["sharpen"], window)
-    return image
+            maps["sharpen"] = detail.sharpen_maps(luma, terms["sharpen_radius"], stages.correlate)
+        blurred = enlarge(maps["sharpen"], image, window)
+    return stages.finish(image, gain, luma, blurred, terms)

@@ -22,6 +22,7 @@ from attiqa.errors import InputError
 from isp_env.color import srgb_to_linear
 from isp_env.filters import (
     box_mean,
+    enlarge,
     gaussian_blur,
     guided_coefficients,
     luminance,
@@ -72,12 +73,22 @@ def _warm(light: Tensor, strength: Tensor) -> Tensor:
 
 def _regions(light: Tensor, highlights: Tensor, shadows: Tensor) -> Tensor:
     zero = torch.zeros_like(highlights)
-    return tone.tone_regions(light, tone.base_maps(light), (highlights, shadows, zero, zero))
+    planes = enlarge(tone.base_maps(light), light)
+    return tone.tone_regions(light, planes, torch.stack([highlights, shadows, zero, zero], dim=1))
+
+
+def _dehaze(light: Tensor, strength: Tensor) -> Tensor:
+    maps, airlight = presence.dehaze_maps(light)
+    return presence.dehaze(light, enlarge(maps, light), airlight, strength)
+
+
+def _clarity(light: Tensor, strength: Tensor) -> Tensor:
+    return presence.clarity(light, enlarge(tone.base_maps(light), light), strength)
 
 
 def _sharpen(images: Tensor, strength: Tensor) -> Tensor:
-    maps = detail.sharpen_maps(images, torch.full_like(strength, 0.4))
-    return detail.sharpen(images, maps, strength)
+    maps = detail.sharpen_maps(luminance(images), torch.full_like(strength, 0.4))
+    return detail.sharpen(images, enlarge(maps, images), strength)
 
 
 def _balanced(images: Tensor, level: Callable[[Tensor], Tensor]) -> Tensor:
@@ -90,7 +101,7 @@ def _balanced(images: Tensor, level: Callable[[Tensor], Tensor]) -> Tensor:
 def _histogram(images: Tensor) -> Tensor:
     bins = 256
     luma = luminance(images)
-    mapping = equalize.equalize_maps(images, tiles=1, bins=bins, clip=bins)
+    mapping = equalize.equalize_maps(luma, tiles=1, bins=bins, clip=bins)
     return images + (equalize.equalized_luma(luma, mapping) - luma)
 
 
@@ -152,7 +163,9 @@ def _brightest(light: Tensor) -> Tensor:
 
 
 def _clahe(images: Tensor) -> Tensor:
-    return equalize.equalize(images, equalize.equalize_maps(images), images.new_ones(len(images)))
+    luma = luminance(images)
+    equalized = equalize.equalized_luma(luma, equalize.equalize_maps(luma))
+    return equalize.equalize(images, equalized, images.new_ones(len(images)))
 
 
 TOOLS: tuple[Tool, ...] = (
@@ -160,15 +173,15 @@ TOOLS: tuple[Tool, ...] = (
     Tool("temperature", _linear(_warm), "red against blue, up to half a stop each"),
     Tool("highlights", _linear(lambda light, s: _regions(light, s, torch.zeros_like(s))), "bright regions"),
     Tool("shadows", _linear(lambda light, s: _regions(light, torch.zeros_like(s), s)), "dark regions"),
-    Tool("dehaze", _linear(lambda light, s: presence.dehaze(light, presence.dehaze_maps(light), s)), "haze"),
-    Tool(
-        "clarity",
-        _linear(lambda light, s: presence.clarity(light, tone.base_maps(light), s)),
-        "local contrast",
-    ),
+    Tool("dehaze", _linear(_dehaze), "haze"),
+    Tool("clarity", _linear(_clarity), "local contrast"),
     Tool("sharpen", _sharpen, "fine detail"),
     Tool("brightness", lambda images, s: images + per_image(0.1 * s), "display values, up to 0.1"),
-    Tool("contrast", curves.contrast, "slope at middle grey"),
+    Tool(
+        "contrast",
+        lambda images, s: curves.draw(images, curves.contrast_polynomial(s)),
+        "slope at middle grey",
+    ),
     Tool("gamma", lambda images, s: curves.gamma(images, 0.3 * s), "midtones, exponents 0.81 to 1.23"),
     Tool("hue", lambda images, s: _mix(images, torch.zeros_like(s), 10.0 * s), "hues, up to 10 degrees"),
     Tool("saturation", lambda images, s: _mix(images, 0.5 * s, torch.zeros_like(s)), "colours, up to a half"),

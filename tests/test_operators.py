@@ -18,6 +18,10 @@ def one(value: float) -> torch.Tensor:
     return torch.tensor([value])
 
 
+def draw(image: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+    return curves.draw(image, curves.knot_polynomial(offsets))
+
+
 def test_box_mean_is_scipys_uniform_filter():
     image = torch.rand(2, 1, 20, 31)
     expected = ndimage.uniform_filter(image[1, 0].numpy(), size=7, mode="nearest")
@@ -45,7 +49,7 @@ def test_encode_is_the_srgb_transfer_function():
 
 @pytest.mark.parametrize("signs", [(a, b, c) for a in (-1, 0, 1) for b in (-1, 0, 1) for c in (-1, 0, 1)])
 def test_the_tone_curve_is_monotone_at_every_corner_of_its_range(signs):
-    curve = curves.knot_curve(RAMP, 0.2 * torch.tensor([signs], dtype=torch.float32))[0, 0, 0]
+    curve = draw(RAMP, 0.2 * torch.tensor([signs], dtype=torch.float32))[0, 0, 0]
     assert curve.diff().min() >= -1e-6
     assert curve[0] == 0
     assert abs(float(curve[-1]) - 1) < 1e-6
@@ -56,16 +60,16 @@ def test_knots_are_bernstein_control_points():
     points = [0, 0.25 + offsets[0], 0.5 + offsets[1], 0.75 + offsets[2], 1]
     while len(points) > 1:  # de Casteljau
         points = [a + x * (b - a) for a, b in itertools.pairwise(points)]
-    value = curves.knot_curve(torch.full((1, 3, 1, 1), x), torch.tensor([offsets]))
+    value = draw(torch.full((1, 3, 1, 1), x), torch.tensor([offsets]))
     assert torch.allclose(value, torch.full_like(value, points[0]), atol=1e-6)
 
 
 @pytest.mark.parametrize("amount", [-1.0, 0.5, 1.0])
 def test_contrast_is_monotone_and_leaves_black_middle_grey_and_white(amount):
-    curve = curves.contrast(RAMP, one(amount))[0, 0, 0]
+    curve = curves.draw(RAMP, curves.contrast_polynomial(one(amount)))[0, 0, 0]
     assert curve.diff().min() >= -1e-6
     fixed = torch.tensor([0.0, curves.MIDDLE_GREY, 1.0]).view(1, 1, 1, 3).expand(1, 3, 1, 3)
-    assert torch.allclose(curves.contrast(fixed, one(amount)), fixed, atol=1e-6)
+    assert torch.allclose(curves.draw(fixed, curves.contrast_polynomial(one(amount))), fixed, atol=1e-6)
 
 
 def test_temperature_warms_and_tint_takes_green_away():
@@ -89,7 +93,8 @@ def test_a_singular_color_matrix_keeps_the_balance_finite():
 
 
 def test_exposure_of_one_stop_doubles_the_light():
-    linear = balance.to_linear_srgb(torch.full((1, 3, 2, 2), 0.2), torch.eye(3)[None], one(1.0))
+    matrix = balance.exposed(torch.eye(3)[None], one(1.0))
+    linear = balance.to_linear_srgb(torch.full((1, 3, 2, 2), 0.2), matrix)
     assert torch.allclose(linear, torch.full_like(linear, 0.4))
 
 
@@ -97,17 +102,17 @@ def test_exposure_of_one_stop_doubles_the_light():
 def test_tone_regions_never_swap_bright_and_dark(amounts):
     step = RAMP.square()  # an even ramp of lightness
     flat_base = torch.cat([torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)], dim=1)  # base layer = lightness
-    out = tone.tone_regions(step, flat_base, [one(float(a)) for a in amounts])
+    out = tone.tone_regions(step, flat_base, torch.tensor([amounts], dtype=torch.float32))
     assert out[0, 0, 0].diff().min() >= -1e-5
 
 
 def test_shadows_lift_the_dark_and_highlights_lower_the_bright():
     image = torch.cat([torch.full((1, 3, 64, 32), 0.02), torch.full((1, 3, 64, 32), 0.9)], dim=3)
-    zero = one(0.0)
-    lifted = tone.tone_regions(image, tone.base_maps(image), (zero, one(1.0), zero, zero))
+    planes = filters.enlarge(tone.base_maps(image), image)
+    lifted = tone.tone_regions(image, planes, torch.tensor([[0.0, 1.0, 0.0, 0.0]]))
     assert lifted[0, 0, 32, 4] > 1.5 * 0.02
     assert abs(lifted[0, 0, 32, 60] / 0.9 - 1) < 0.05
-    lowered = tone.tone_regions(image, tone.base_maps(image), (one(-1.0), zero, zero, zero))
+    lowered = tone.tone_regions(image, planes, torch.tensor([[-1.0, 0.0, 0.0, 0.0]]))
     assert lowered[0, 0, 32, 60] < 0.7
     assert abs(lowered[0, 0, 32, 4] / 0.02 - 1) < 0.05
 
@@ -147,28 +152,33 @@ def test_vibrance_strengthens_pale_colours_more_than_strong_ones():
 def test_denoising_lowers_noise_and_keeps_edges():
     clean = torch.cat([torch.full((1, 3, 128, 64), 0.1), torch.full((1, 3, 128, 64), 0.6)], dim=3)
     noisy = clean + 0.015 * torch.randn_like(clean)
-    out = denoise.denoise_luma(noisy, denoise.luma_maps(noisy, one(1.0)), one(1.0))
-    out = denoise.denoise_chroma(out, denoise.chroma_maps(out, one(1.0)), one(1.0))
+    out = denoise.denoise_luma(noisy, filters.enlarge(denoise.luma_maps(noisy, one(1.0)), noisy), one(1.0))
+    out = denoise.denoise_chroma(out, filters.enlarge(denoise.chroma_maps(out, one(1.0)), out), one(1.0))
     assert (out - clean).std() < 0.5 * (noisy - clean).std()
     assert (out[0, 1, :, 70].mean() - out[0, 1, :, 57].mean()) > 0.48
+
+
+def dehaze(image: torch.Tensor, amount: float) -> torch.Tensor:
+    maps, airlight = presence.dehaze_maps(image)
+    return presence.dehaze(image, filters.enlarge(maps, image), airlight, one(amount))
 
 
 def test_dehaze_removes_a_veil_and_its_negative_adds_one():
     scene = torch.rand(1, 3, 64, 64) * 0.5
     hazy = 0.6 * scene + 0.4 * 0.9
-    clear = presence.dehaze(hazy, presence.dehaze_maps(hazy), one(1.0))
+    clear = dehaze(hazy, 1.0)
     assert clear.std() > 1.3 * hazy.std()
-    veiled = presence.dehaze(scene, presence.dehaze_maps(scene), one(-1.0))
+    veiled = dehaze(scene, -1.0)
     assert veiled.std() < 0.8 * scene.std()
     assert veiled.mean() > scene.mean()
 
 
 def test_clarity_and_sharpening_raise_local_contrast_with_their_amount():
     texture = 0.3 + 0.03 * torch.randn(1, 3, 128, 128)
-    maps = tone.base_maps(texture)
-    spread = [float(presence.clarity(texture, maps, one(c)).std()) for c in (-1.0, 0.0, 1.0)]
+    planes = filters.enlarge(tone.base_maps(texture), texture)
+    spread = [float(presence.clarity(texture, planes, one(c)).std()) for c in (-1.0, 0.0, 1.0)]
     assert spread == sorted(spread)
-    maps = detail.sharpen_maps(texture, one(0.4))
+    maps = detail.sharpen_maps(filters.luminance(texture), one(0.4))
     spread = [float(detail.sharpen(texture, maps, one(c)).std()) for c in (-0.5, 0.0, 1.5)]
     assert spread == sorted(spread)
 
@@ -181,6 +191,6 @@ def test_clahe_is_opencvs():
     # few tiles: OpenCV gives the remainder of its integer division, up to 256 pixels a tile, to the dark bins
     expected = cv2.createCLAHE(clipLimit=3.0, tileGridSize=(2, 2)).apply(levels)
     luma = torch.from_numpy(levels)[None, None].float() / 255
-    maps = equalize.equalize_maps(luma.expand(1, 3, 256, 256), tiles=2, bins=256, clip=3.0)
+    maps = equalize.equalize_maps(luma, tiles=2, bins=256, clip=3.0)
     ours = equalize.equalized_luma(luma, maps)[0, 0].numpy() * 255
     assert np.abs(ours - expected).mean() < 2.5

@@ -32,6 +32,7 @@ def build_core(
     device: torch.device | str = "cpu",
     max_batch: int = 64,
     encoder: Callable[[torch.Tensor], torch.Tensor] | bool | None = None,
+    compiled: bool = False,
 ) -> Core:
     """Build the core that the environments' arguments describe.
 
@@ -48,6 +49,7 @@ def build_core(
         device: where the work is done.
         max_batch: most images in one pass.
         encoder: see `Core`.
+        compiled: see `isp_env.pipeline.Pipeline`.
     """
     if core is not None:
         if source is not None or reward is not None or parameters is not None:
@@ -57,7 +59,7 @@ def build_core(
     return Core(
         _source(source, short_side),
         space,
-        Pipeline(space),
+        Pipeline(space, compiled),
         _reward(reward, device),
         short_side=short_side,
         device=device,

@@ -134,6 +134,9 @@ class TuneEnv(IspEnv):
     | max_batch   | 64            | most images in one pass                                              |
     | encoder     | None          | images to features (B, D); None: the reward's own `features`, where  |
     |             |               | it or its first scorer has them; False: none                         |
+    | compiled    | False         | fuse the renderer's pointwise work with `torch.compile`: the first   |
+    |             |               | batches wait up to a minute, later ones take about two thirds of the |
+    |             |               | time; without a C++ compiler it says so and goes on uncompiled       |
     | render_mode | None          | "rgb_array", or "human": a window (`make` only, needs a display)     |
     | num_envs    | 1             | slots (`make_vec` only)                                              |
     | draw        | "independent" | how slots draw frames (`make_vec` only): see `drawing.FrameDraw`     |

@@ -35,7 +35,7 @@ def balance_gains(white_balance: Tensor, color_matrix: Tensor, temperature: Tens
 
     Returns:
         ``(B, 3)`` gains, the as-shot ones exactly where both are 0. The smallest of them is not 1: see
-        `white_balance`.
+        `normalized`.
     """
     to_camera = torch.linalg.inv_ex(color_matrix.double()).inverse @ _xyz_to_srgb(color_matrix.device)
     grey = _camera_grey(to_camera, _REFERENCE_MIRED - temperature.double())
@@ -48,18 +48,17 @@ def balance_gains(white_balance: Tensor, color_matrix: Tensor, temperature: Tens
     return white_balance * ratio.to(white_balance.dtype)
 
 
-def white_balance(image: Tensor, gains: Tensor) -> Tensor:
-    """Multiply by gains whose smallest is brought to 1; nothing is clipped yet.
+def normalized(gains: Tensor) -> Tensor:
+    """Gains ``(B, 3)`` whose smallest is brought to 1.
 
-    Args:
-        image: ``(B, 3, H, W)`` camera linear.
-        gains: ``(B, 3)``.
-
-    Returns:
-        White-balanced camera linear; a saturated sensor pixel is at 1 or above in every channel, so that
-        `clip_saturated` makes it white.
+    Then a saturated sensor pixel is at 1 or above in every channel, and `clip_saturated` makes it white.
     """
-    return image * (gains / gains.amin(dim=1, keepdim=True))[:, :, None, None]
+    return gains / gains.amin(dim=1, keepdim=True)
+
+
+def white_balance(image: Tensor, gains: Tensor) -> Tensor:
+    """Multiply camera linear ``(B, 3, H, W)`` by `normalized` gains ``(B, 3)``; nothing is clipped yet."""
+    return image * gains[:, :, None, None]
 
 
 def clip_saturated(image: Tensor) -> Tensor:
@@ -71,18 +70,27 @@ def clip_saturated(image: Tensor) -> Tensor:
     return image.clamp(0.0, 1.0)
 
 
-def to_linear_srgb(image: Tensor, color_matrix: Tensor, exposure: Tensor) -> Tensor:
-    """Colour matrix and exposure, both linear, in one pass.
+def exposed(color_matrix: Tensor, exposure: Tensor) -> Tensor:
+    """Colour matrices ``(B, 3, 3)`` with exposure in them: both are linear, and one pass does both.
+
+    Args:
+        color_matrix: white-balanced camera linear to linear sRGB, rows sum to 1.
+        exposure: ``(B,)`` EV; 0 leaves the light as it is.
+    """
+    return color_matrix * torch.exp2(exposure)[:, None, None]
+
+
+def to_linear_srgb(image: Tensor, color_matrix: Tensor) -> Tensor:
+    """Apply the colour matrix.
 
     Args:
         image: ``(B, 3, H, W)`` white-balanced camera linear.
-        color_matrix: ``(B, 3, 3)``, rows sum to 1.
-        exposure: ``(B,)`` EV; 0 leaves the light as it is.
+        color_matrix: ``(B, 3, 3)``, see `exposed`.
 
     Returns:
         ``(B, 3, H, W)`` linear sRGB from 0; values above 1 are kept for tone mapping.
     """
-    return apply_matrix(image, color_matrix * torch.exp2(exposure)[:, None, None]).clamp_min_(0.0)
+    return apply_matrix(image, color_matrix).clamp_min_(0.0)
 
 
 def _camera_grey(to_camera: Tensor, mired: Tensor) -> Tensor:

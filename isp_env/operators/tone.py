@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from isp_env.filters import (
-    Window,
-    enlarge,
-    guided_coefficients,
-    luminance,
-    per_image,
-    radius_in_pixels,
-    shrink,
-)
+from isp_env.filters import guided_coefficients, luminance, per_image, radius_in_pixels, shrink
 
-_GRID = 64  # short side of the measuring grid
+GRID = 64  # short side of the measuring grid of base layer and haze
 _RADIUS = 0.05  # of the short side
 _FLAT = 0.01  # variance of lightness: steps above about 0.1 count as edges
 
@@ -26,46 +16,49 @@ _FLAT = 0.01  # variance of lightness: steps above about 0.1 count as edges
 _HIGHLIGHTS, _WHITES, _SHADOWS, _BLACKS = 0.7, 0.5, 1.5, 1.0
 
 
-def lightness(image: Tensor) -> Tensor:
-    """Square root of luminance clipped to [0, 1]: ``(B, 3, H, W)`` linear sRGB to ``(B, 1, H, W)``.
+def lightness(light: Tensor) -> Tensor:
+    """Square root of luminance clipped to [0, 1], any shape.
 
     A cheap perceptual scale: middle grey (0.18) lies at 0.42.
     """
-    return luminance(image).clamp_(0.0, 1.0).sqrt_()
+    return light.clamp(0.0, 1.0).sqrt_()
 
 
 def base_maps(image: Tensor) -> Tensor:
     """Measure the edge-aware base layer: ``(B, 3, H, W)`` linear sRGB to coefficients ``(B, 2, h, w)``."""
-    grid = shrink(luminance(image), _GRID).clamp_(0.0, 1.0).sqrt_()
+    grid = lightness(shrink(luminance(image), GRID))
     return guided_coefficients(grid, grid, radius_in_pixels(grid, _RADIUS), _FLAT)
 
 
-def base_layer(light: Tensor, maps: Tensor, window: Window | None = None) -> Tensor:
-    """Lightness ``(B, 1, H, W)`` without its texture, in [0, 1]; edges between regions stay."""
-    a, b = enlarge(maps, light, window).split(1, dim=1)
-    return (a * light).add_(b).clamp_(0.0, 1.0)
+def base_layer(light: Tensor, planes: Tensor) -> Tensor:
+    """Lightness without its texture, in [0, 1]; the edges of regions stay.
+
+    Args:
+        light: ``(B, 1, H, W)``, luminance.
+        planes: ``(B, 2, H, W)``, its `base_maps` enlarged.
+    """
+    a, b = planes.split(1, dim=1)
+    return (lightness(light) * a).add_(b).clamp_(0.0, 1.0)
 
 
-def tone_regions(
-    image: Tensor,
-    maps: Tensor,
-    amounts: Sequence[Tensor],
-    window: Window | None = None,
-) -> Tensor:
+def tone_regions(image: Tensor, planes: Tensor, amounts: Tensor) -> Tensor:
     """Brighten or darken regions by how bright they are; texture within a region keeps its contrast.
 
     Args:
-        image: ``(B, 3, H, W)`` linear sRGB, the whole or a strip.
-        maps: from `base_maps` of the whole.
-        amounts: highlights, shadows, whites, blacks, each ``(B,)`` in [-1, 1]; 0 leaves the image as it is.
-        window: where the strip lies.
+        image: ``(B, 3, H, W)`` linear sRGB.
+        planes: ``(B, 2, H, W)``, its `base_maps` enlarged.
+        amounts: ``(B, 4)``: highlights, shadows, whites, blacks, in [-1, 1]; 0 leaves the image as it is.
     """
-    base = base_layer(lightness(image), maps, window)
-    highlights, shadows, whites, blacks = amounts
+    return image * region_gain(base_layer(luminance(image), planes), amounts)
+
+
+def region_gain(base: Tensor, amounts: Tensor) -> Tensor:
+    """What `tone_regions` multiplies light by, from the base layer ``(B, 1, H, W)``."""
+    highlights, shadows, whites, blacks = amounts.unbind(dim=1)
     bright, dark = base.square(), (1.0 - base).square_()
-    stops = bright * (base * per_image(_WHITES * whites)).add_(per_image(_HIGHLIGHTS * highlights))
-    stops += dark * (dark.square() * per_image(_BLACKS * blacks)).add_(per_image(_SHADOWS * shadows))
-    return image * stops.exp2_()
+    stops = (base * per_image(_WHITES * whites)).add_(per_image(_HIGHLIGHTS * highlights)).mul_(bright)
+    deep = dark.square().mul_(per_image(_BLACKS * blacks)).add_(per_image(_SHADOWS * shadows))
+    return stops.addcmul_(dark, deep).exp2_()
 
 
 def tone_map(image: Tensor, strength: Tensor) -> Tensor:
@@ -78,6 +71,10 @@ def tone_map(image: Tensor, strength: Tensor) -> Tensor:
         image: ``(B, 3, H, W)`` linear sRGB from 0, unbounded.
         strength: ``(B,)`` in [0, 1]; 0 leaves the image as it is.
     """
+    return image * tone_map_gain(luminance(image), strength)
+
+
+def tone_map_gain(light: Tensor, strength: Tensor) -> Tensor:
+    """What `tone_map` multiplies light by, from luminance ``(B, 1, H, W)`` from 0."""
     push = per_image(torch.exp2(2.0 * strength))
-    light = luminance(image)
-    return image * ((light + push) / (light * push + 1.0))
+    return (light + push).div_((light * push).add_(1.0))
