@@ -1,4 +1,4 @@
-"""Writing Adobe DNG files: Bayer mosaics or demosaicked linear raws, uncompressed.
+"""Writing Adobe DNG files: Bayer and X-Trans mosaics or demosaicked linear raws, uncompressed.
 
 Tags and their meaning: Digital Negative Specification 1.6. What is left out (crops, opcodes, profiles) has
 defaults there that a reader applies.
@@ -17,6 +17,7 @@ from attiqa.errors import InputError
 from attiqa.files import atomic_path
 
 BAYER_PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
+XTRANS_PATTERN = "GBGGRGRGRBGBGBGGRGGRGGBGBGBRGRGRGGBG"  # Fujifilm's 6 x 6 cell
 
 _CFA, _LINEAR_RAW = 32803, 34892  # PhotometricInterpretation
 _D65 = 21  # CalibrationIlluminant1
@@ -43,9 +44,10 @@ def write_dng(
         as_shot_neutral: what the camera takes for white, camera linear, three values in (0, 1]: one over the
             white-balance gains.
         color_matrix: ``(3, 3)``, XYZ (D65) to unbalanced camera linear, the DNG's ColorMatrix1.
-        black_level: one a place of the 2x2 cell, read row by row; a linear raw takes the first.
+        black_level: one a place of the 2x2 cell, read row by row; X-Trans and linear raws take the first.
         white_level: the value of saturation.
-        pattern: colours of the 2x2 cell, read row by row; a linear raw has none.
+        pattern: colours of the cell, read row by row: one of `BAYER_PATTERNS`, or `XTRANS_PATTERN`. A linear
+            raw has none.
         orientation: EXIF orientation, 1 to 8.
         camera: UniqueCameraModel.
 
@@ -65,11 +67,13 @@ def write_dng(
         (50778, _SHORT, 1, _D65),
     ]
     if mosaic:
+        side = 2 if pattern in BAYER_PATTERNS else 6
+        blacks = tuple(black_level) if side == 2 else (black_level[0],)
         tags += [
-            (33421, _SHORT, 2, (2, 2)),  # CFARepeatPatternDim
-            (33422, _BYTE, 4, bytes("RGB".index(color) for color in pattern)),
-            (50713, _SHORT, 2, (2, 2)),  # BlackLevelRepeatDim
-            (50714, _SHORT, 4, tuple(black_level)),
+            (33421, _SHORT, 2, (side, side)),  # CFARepeatPatternDim
+            (33422, _BYTE, side**2, bytes("RGB".index(color) for color in pattern)),
+            (50713, _SHORT, 2, (2, 2) if side == 2 else (1, 1)),  # BlackLevelRepeatDim
+            (50714, _SHORT, len(blacks), blacks),
         ]
     else:
         tags += [(50714, _SHORT, 3, (black_level[0],) * 3)]
@@ -95,8 +99,11 @@ def _check(pixels: np.ndarray, as_shot_neutral: Sequence[float], pattern: str, o
         )
     if len(as_shot_neutral) != 3 or not all(0 < value <= 1 for value in as_shot_neutral):
         raise InputError(f"as_shot_neutral needs three values in (0, 1], not {list(as_shot_neutral)}.")
-    if pattern not in BAYER_PATTERNS:
-        raise InputError(f"{pattern!r} is no Bayer pattern; take one of {', '.join(BAYER_PATTERNS)}.")
+    if pattern not in (*BAYER_PATTERNS, XTRANS_PATTERN):
+        raise InputError(
+            f"{pattern!r} is no pattern of a sensor; take one of {', '.join(BAYER_PATTERNS)}, "
+            "or isp_env.dng.XTRANS_PATTERN."
+        )
     if orientation not in range(1, 9):
         raise InputError(f"orientation {orientation} is none of EXIF's 1 to 8.")
 

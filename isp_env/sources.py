@@ -31,7 +31,7 @@ from isp_env.raw import (
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_DECODE_VERSION = 1  # part of the cache's key: to be raised with every change of what `read_frame` returns
+_DECODE_VERSION = 2  # part of the cache's key: to be raised with every change of what `read_frame` returns
 
 
 class RawFolder:

@@ -81,7 +81,7 @@ def test_the_file_is_a_valid_tiff_with_dng_tags(tmp_path):
         ({"pixels": np.zeros((3, 4), np.uint16)}, "even sides"),
         ({"pixels": np.zeros((4, 4), np.float32)}, "float32"),
         ({"as_shot_neutral": (0.5, 0.0, 1.0)}, "three values"),
-        ({"pattern": "RGBG"}, "no Bayer pattern"),
+        ({"pattern": "RGBG"}, "no pattern of a sensor"),
         ({"orientation": 0}, "orientation 0"),
     ],
 )

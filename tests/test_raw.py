@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 
 from attiqa.errors import InputError
-from isp_env.color import srgb_to_linear
+from isp_env.color import linear_to_srgb, srgb_to_linear
 from isp_env.dng import write_dng
 from isp_env.frame import RawBatch, RawFrame
 from isp_env.pipeline import Pipeline
-from isp_env.raw import RAW_SUFFIXES, read_libraw_auto, read_photograph_as_frame, read_raw
+from isp_env.raw import RAW_SUFFIXES, read_libraw_auto, read_photograph_as_frame, read_raw, shrink
 
 # XYZ (D65) to camera of the Canon 6D, as its DNG files carry it
 MATRIX = np.array([[0.7034, -0.0804, -0.1014], [-0.4420, 1.2564, 0.2058], [-0.0851, 0.1994, 0.5758]])
@@ -104,8 +104,33 @@ def test_the_short_side_is_averaged_down_and_never_up(dng):
     assert read_raw(dng, short_side=60).image.shape == (3, 80, 60)
     assert read_raw(dng, short_side=200).image.shape == (3, 267, 200)
     assert read_raw(dng, short_side=999).image.shape == (3, 320, 240)
-    shrunk = read_raw(dng, short_side=60).image
-    torch.testing.assert_close(shrunk.mean(), read_raw(dng, demosaic="half").image.mean())
+    # the half-size image is averaged where the sensor has 8 pixels for one, else the full one
+    for short_side, demosaic in ((30, "half"), (60, "ppg")):
+        shrunk = read_raw(dng, short_side, highlights="clip").image
+        whole = read_raw(dng, demosaic=demosaic, highlights="clip").image
+        torch.testing.assert_close(shrunk.mean(), whole.mean(), rtol=1e-3, atol=0)
+
+
+def test_the_neutral_preview_is_the_full_neutral_render_shrunk(data_root):
+    pipeline = Pipeline()
+    for path in sorted((data_root / "raws").iterdir()):
+        if "FUSION" in path.name:
+            continue  # as the other GoPro, and slow
+        full, preview = read_raw(path), read_raw(path, short_side=256)
+        render = srgb_to_linear(pipeline.render_full(full, pipeline.space.neutral))
+        expected = linear_to_srgb(shrink(render, 256))
+        assert psnr(neutral(preview), expected.permute(1, 2, 0).double().numpy()) >= 45, path.name
+
+
+def test_a_light_that_covers_half_a_pixel_is_half_as_bright_in_the_preview(tmp_path):
+    # saturated and black columns: after the balance, what was averaged before clipping would be white
+    levels = np.where(np.arange(320) % 2 < 1, 16383, 0).astype(np.uint16)
+    path = tmp_path / "stripes.dng"
+    write_dng(
+        path, np.tile(levels[:, None], (1, 240)).repeat(2, 0), (0.25, 1.0, 0.25), MATRIX, (0,) * 4, 16383
+    )
+    light = srgb_to_linear(torch.from_numpy(neutral(read_raw(path, short_side=60, demosaic="half"))))
+    np.testing.assert_allclose(light[20:-20].mean(), 0.5, atol=0.02)
 
 
 def test_libraw_auto_is_as_large_as_the_frame_and_display_referred(dng):
@@ -161,8 +186,10 @@ def test_files_that_are_no_raw_are_refused_in_a_sentence(dng, spoil, message):
 
 
 def test_an_unknown_demosaic_is_refused_with_the_known_ones(dng):
-    with pytest.raises(InputError, match="half, linear"):
-        read_raw(dng, demosaic="bilinear")
+    with pytest.raises(InputError, match="half, bilinear, linear"):
+        read_raw(dng, demosaic="cubic")
+    with pytest.raises(InputError, match="LibRaw's work"):
+        read_raw(dng, demosaic="bilinear", highlights="blend")
 
 
 def test_raw_suffixes_are_lower_case_with_a_dot():
