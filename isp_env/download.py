@@ -1,18 +1,25 @@
-"""Fetching files that resume after a break and are verified before they get their name."""
+"""Fetching files that resume after a break and are verified before they get their name.
+
+``python -m isp_env.download --names filesAdobe.txt --root FIVEK/`` fetches MIT-Adobe FiveK, or a part of it.
+"""
 
 from __future__ import annotations
 
 import http.client
+import re
+import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from attiqa.errors import InputError
-from attiqa.files import file_digest
-from isp_env.fivek import BASE_URL, EXPERTS
+from attiqa.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, command
+from attiqa.files import file_digest, read_json
+from attiqa.options import option, parse
+from isp_env.fivek import BASE_URL, EXPERTS, SPLITS, number_of, read_names, read_split
 from isp_env.sources import in_threads
 
 _CHUNK = 1 << 20
@@ -130,3 +137,88 @@ def download_fivek(
 
     sentences = in_threads(fetch, files, workers, "downloading")
     return [(file, sentence) for file, sentence in zip(files, sentences, strict=True) if sentence is not None]
+
+
+def read_digests(path: str | Path) -> dict[str, str]:
+    """SHA-256 by relative path, from a JSON object or from lines as ``sha256sum`` writes them.
+
+    Raises:
+        InputError: the file is missing or of another form.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; expected digests, as JSON or as sha256sum writes them.")
+    if path.suffix == ".json":
+        digests = read_json(path, "a table of digests")
+    else:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        digests = {
+            name.lstrip(" *"): digest for digest, _, name in (line.partition(" ") for line in lines if line)
+        }
+    bad = [name for name, digest in digests.items() if not re.fullmatch("[0-9a-f]{64}", str(digest))]
+    if bad:
+        raise InputError(f"{path} holds no SHA-256 for {bad[0]!r}; expected 64 hexadecimal digits.")
+    return digests
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownloadOptions:
+    """Options of ``python -m isp_env.download``."""
+
+    names: Path = option(
+        help="the pictures: a list of names, one a line, such as filesAdobe.txt; or metadata as JSON or CSV",
+        metavar="FILE",
+    )
+    root: Path = option(
+        help="folder to fill; what is there already is kept, what broke off goes on", metavar="DIR"
+    )
+    experts: list[str] = option(["c"], help="whose retouches, of a to e; none for the raws alone")
+    split: str = option("", help="only the pictures of a published split: " + ", ".join(SPLITS))
+    splits: Path | None = option(None, help="folder of that split's lists", metavar="DIR")
+    part: str = option("all", choices=("train", "test", "all"), help="part of the split")
+    first: int = option(0, help="only so many pictures, from the first; 0 for all")
+    base_url: str = option(BASE_URL, help="server or mirror that has dng/NAME.dng and tiff16_c/NAME.tif")
+    digests: Path | None = option(
+        None, help="SHA-256 by relative path, JSON or as sha256sum writes them, to verify by", metavar="FILE"
+    )
+    workers: int = option(4, help="files at a time")
+
+    def __post_init__(self) -> None:
+        if not self.base_url.startswith(("http://", "https://")):
+            raise InputError(f"--base-url is an http or https address; it is {self.base_url!r}.")
+        if self.workers < 1 or self.first < 0:
+            raise InputError("--workers is 1 or more and --first 0 or more.")
+        if self.part != "all" and not self.split:
+            raise InputError(f"--part {self.part} is of a split; name it with --split.")
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Fetch; exit code 2 where a file could not be had, each with its sentence."""
+    options = parse(DownloadOptions, argv, prog="python -m isp_env.download", description=__doc__ or "")
+    names = _chosen_names(options)
+    experts = [] if options.experts == ["none"] else options.experts
+    digests = read_digests(options.digests) if options.digests else None
+    failures = download_fivek(names, options.root, experts, options.base_url, digests, options.workers)
+    files = len(names) * (1 + len(experts))
+    print(f"{files - len(failures)} of {files} files are in {options.root}")
+    for file, sentence in failures:
+        print(f"{file}: {sentence}", file=sys.stderr)
+    return EXIT_BAD_INPUT if failures else EXIT_OK
+
+
+def _chosen_names(options: DownloadOptions) -> list[str]:
+    names = read_names(options.names)
+    if options.split:
+        split = read_split(options.split, options.splits)
+        parts = {"train": split.train, "test": split.test, "all": (*split.train, *split.test)}
+        wanted = set(parts[options.part])
+        names = [name for name in names if number_of(name) in wanted]
+    names = names[: options.first or None]
+    if not names:
+        raise InputError(f"{options.names} names no picture of what was asked for.")
+    return names
+
+
+if __name__ == "__main__":
+    sys.exit(main(None))

@@ -10,7 +10,7 @@ import pytest
 
 from attiqa.errors import InputError
 from isp_env import download
-from isp_env.download import download_file, download_fivek
+from isp_env.download import download_file, download_fivek, main, read_digests
 
 CONTENT = bytes(range(256)) * 400
 
@@ -133,3 +133,43 @@ def test_fivek_comes_from_any_base_url_into_its_layout(server, url, tmp_path):
     assert ("/mirror/tiff16_c/a0002-y.tif", None) in server.asked
     with pytest.raises(InputError, match="got f"):
         download_fivek([], tmp_path, ("f",))
+
+
+def test_the_command_fetches_a_part_verifies_it_and_names_what_failed(server, url, tmp_path, capsys):
+    (tmp_path / "names.txt").write_text("a0001-x\na4999-y\na4501-z\n")
+    sums = f"{hashlib.sha256(CONTENT).hexdigest()}  dng/a4501-z.dng\n{'0' * 64} *dng/a4999-y.dng\n"
+    (tmp_path / "SHA256SUMS").write_text(sums)
+    arguments = ["--names", str(tmp_path / "names.txt"), "--root", str(tmp_path / "fivek"), "--base-url", url]
+    chosen = [*arguments, "--split", "upe", "--part", "test", "--experts", "none"]
+    assert main([*chosen, "--digests", str(tmp_path / "SHA256SUMS")]) == 2
+    written = capsys.readouterr()
+    assert "1 of 2 files" in written.out
+    assert "dng/a4999-y.dng" in written.err
+    assert "another SHA-256" in written.err
+    assert main([*arguments, "--experts", "c", "e", "--first", "1"]) == 0
+    files = sorted(str(path.relative_to(tmp_path / "fivek")) for path in (tmp_path / "fivek").rglob("*.*"))
+    assert files == ["dng/a0001-x.dng", "dng/a4501-z.dng", "tiff16_c/a0001-x.tif", "tiff16_e/a0001-x.tif"]
+
+
+@pytest.mark.parametrize(
+    "more, sentence",
+    [
+        (["--base-url", "ftp://x"], "http or https"),
+        (["--part", "test"], "name it with --split"),
+        (["--experts", "f"], "got f"),
+        (["--split", "upe", "--part", "test"], "names no picture"),
+        (["--digests", "/nowhere"], "does not exist"),
+    ],
+)
+def test_the_commands_bad_input_ends_in_a_sentence(more, sentence, tmp_path, capsys):
+    (tmp_path / "names.txt").write_text("a0001-x\n")
+    assert main(["--names", str(tmp_path / "names.txt"), "--root", str(tmp_path), *more]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_digests_are_read_from_json_and_checked(tmp_path):
+    (tmp_path / "a.json").write_text('{"dng/x.dng": "' + "a" * 64 + '"}')
+    assert read_digests(tmp_path / "a.json") == {"dng/x.dng": "a" * 64}
+    (tmp_path / "sums").write_text("abc  dng/x.dng\n")
+    with pytest.raises(InputError, match=r"no SHA-256 for 'dng/x\.dng'"):
+        read_digests(tmp_path / "sums")
