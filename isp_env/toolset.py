@@ -5,13 +5,15 @@ Besides operators of the pipeline these are the fixed tools of DRL-ISP (Shin, Ki
 filters, and steps of brightness, contrast, gamma, hue and saturation.
 
 Strengths lie in [-1, 1] and 0 leaves an image as it is. A tool that has two directions takes the sign; a
-filter or an equalisation has one, and is blended in by the strength's size.
+filter or an equalisation has one, and is blended in by the strength's size. Filters that are told in pixels
+work on the grid of a preview, so that a picture gets one look at every size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -32,9 +34,16 @@ from isp_env.filters import (
 )
 from isp_env.frame import RawBatch
 from isp_env.operators import color, curves, detail, equalize, presence, tone
-from isp_env.pipeline import Pipeline
+from isp_env.pipeline import ANALYSIS_SIDE, Pipeline
 
 Operation = Callable[[Tensor, Tensor], Tensor]
+
+
+class NeutralRenderer(Protocol):
+    """What renders frames as their camera would."""
+
+    def neutral(self, batch: RawBatch) -> Tensor:
+        """``(B, 3, H, W)`` display sRGB in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,17 @@ class Tool:
 def _blended(filtered: Callable[[Tensor], Tensor]) -> Operation:
     """A fixed operation with a strength: blended in by the size of it."""
     return lambda images, strength: torch.lerp(images, filtered(images), per_image(strength.abs()))
+
+
+def _on_grid(filtered: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """What a filter changes at the size of a preview, enlarged; previews and smaller images as they are."""
+
+    def on_any_size(images: Tensor) -> Tensor:
+        small = shrink(images, ANALYSIS_SIDE)
+        changed = filtered(small)
+        return changed if small is images else images + enlarge(changed - small, images)
+
+    return on_any_size
 
 
 def _linear(operation: Operation) -> Operation:
@@ -84,6 +104,10 @@ def _dehaze(light: Tensor, strength: Tensor) -> Tensor:
 
 def _clarity(light: Tensor, strength: Tensor) -> Tensor:
     return presence.clarity(light, enlarge(tone.base_maps(light), light), strength)
+
+
+def _contrast(images: Tensor, strength: Tensor) -> Tensor:
+    return curves.draw(images, curves.contrast_polynomial(strength))
 
 
 def _sharpen(images: Tensor, strength: Tensor) -> Tensor:
@@ -169,31 +193,31 @@ def _clahe(images: Tensor) -> Tensor:
 
 
 TOOLS: tuple[Tool, ...] = (
-    Tool("exposure", _linear(lambda light, s: light * per_image(torch.exp2(s))), "light, up to 1 EV"),
-    Tool("temperature", _linear(_warm), "red against blue, up to half a stop each"),
+    Tool("exposure", _linear(lambda light, s: light * per_image(torch.exp2(s))), "light, by up to 1 EV"),
+    Tool("temperature", _linear(_warm), "red against blue, by up to half a stop each"),
     Tool("highlights", _linear(lambda light, s: _regions(light, s, torch.zeros_like(s))), "bright regions"),
     Tool("shadows", _linear(lambda light, s: _regions(light, torch.zeros_like(s), s)), "dark regions"),
-    Tool("dehaze", _linear(_dehaze), "haze"),
+    Tool("dehaze", _linear(_dehaze), "the veil of haze, less or more"),
     Tool("clarity", _linear(_clarity), "local contrast"),
     Tool("sharpen", _sharpen, "fine detail"),
-    Tool("brightness", lambda images, s: images + per_image(0.1 * s), "display values, up to 0.1"),
+    Tool("brightness", lambda images, s: images + per_image(0.1 * s), "display values, by up to 0.1"),
+    Tool("contrast", _contrast, "the slope at middle grey, 0.55 to 1.45"),
+    Tool("gamma", lambda images, s: curves.gamma(images, 0.3 * s), "midtones, exponents 1.23 to 0.81"),
+    Tool("hue", lambda images, s: _mix(images, torch.zeros_like(s), 10.0 * s), "hues, by up to 10 degrees"),
+    Tool("saturation", lambda images, s: _mix(images, 0.5 * s, torch.zeros_like(s)), "colours, 0.5 to 1.4"),
+    Tool("clahe", _blended(_clahe), "local equalisation, blended in"),
+    Tool("equalize_histogram", _blended(_histogram), "global equalisation of luma, blended in"),
+    Tool("grey_world", _blended(lambda x: _balanced(x, _mean)), "channel means made equal, blended in"),
     Tool(
-        "contrast",
-        lambda images, s: curves.draw(images, curves.contrast_polynomial(s)),
-        "slope at middle grey",
+        "white_patch", _blended(lambda x: _balanced(x, _brightest)), "channel maxima made equal, blended in"
     ),
-    Tool("gamma", lambda images, s: curves.gamma(images, 0.3 * s), "midtones, exponents 0.81 to 1.23"),
-    Tool("hue", lambda images, s: _mix(images, torch.zeros_like(s), 10.0 * s), "hues, up to 10 degrees"),
-    Tool("saturation", lambda images, s: _mix(images, 0.5 * s, torch.zeros_like(s)), "colours, up to a half"),
-    Tool("clahe", _blended(_clahe), "local equalisation"),
-    Tool("equalize_histogram", _blended(_histogram), "global equalisation of luma"),
-    Tool("grey_world", _blended(lambda x: _balanced(x, _mean)), "equal channel means"),
-    Tool("white_patch", _blended(lambda x: _balanced(x, _brightest)), "equal channel maxima"),
-    Tool("box", _blended(lambda x: box_mean(x, radius_in_pixels(x, 0.008))), "box filter"),
-    Tool("gaussian", _blended(_gaussian), "gaussian filter"),
-    Tool("median", _blended(median3), "median filter of 3 x 3 pixels"),
-    Tool("bilateral", _blended(bilateral5), "bilateral filter of 5 x 5 pixels"),
-    Tool("guided", _blended(_guided), "guided filter"),
+    Tool(
+        "box", _blended(_on_grid(lambda x: box_mean(x, radius_in_pixels(x, 0.008)))), "box filter, blended in"
+    ),
+    Tool("gaussian", _blended(_on_grid(_gaussian)), "gaussian filter, blended in"),
+    Tool("median", _blended(_on_grid(median3)), "median filter of 3 x 3 pixels, blended in"),
+    Tool("bilateral", _blended(_on_grid(bilateral5)), "bilateral filter of 5 x 5 pixels, blended in"),
+    Tool("guided", _blended(_on_grid(_guided)), "guided filter, blended in"),
 )
 
 
@@ -228,34 +252,46 @@ def apply_tools(
 
 
 class ToolSet:
-    """Tools on the neutral render, as ``isp_env/Tools-v0`` takes them.
+    """Tools on the neutral render; what ``isp_env/Tools-v0`` takes by default.
+
+    Each image starts from its neutral render and takes its tools in the order of its episode, in float32 and
+    clipped to [0, 1] after each, as DRL-ISP's do.
 
     Args:
         names: which of `TOOLS`, in which order; ``None`` takes all.
+        pipeline: what renders neutrally; ``None`` takes `isp_env.pipeline.Pipeline`.
 
     Raises:
-        InputError: an unknown name.
+        InputError: an unknown or repeated name, or none at all.
     """
 
-    def __init__(self, names: Sequence[str] | None = None) -> None:
+    def __init__(self, names: Sequence[str] | None = None, pipeline: NeutralRenderer | None = None) -> None:
         known = {tool.name: tool for tool in TOOLS}
         self.names: tuple[str, ...] = tuple(known) if names is None else tuple(names)
         unknown = [name for name in self.names if name not in known]
-        if unknown or not self.names:
+        if unknown or not self.names or len(set(self.names)) < len(self.names):
             raise InputError(
-                f"unknown tool {', '.join(unknown) or '(none)'}; choose from {', '.join(known)}."
+                f"expected tools by name, each once, of {', '.join(known)}; got {list(self.names)}."
             )
         self._tools = [known[name] for name in self.names]
-        self._pipeline = Pipeline()
+        self._pipeline: NeutralRenderer = Pipeline() if pipeline is None else pipeline
 
-    def start(self, batch: RawBatch) -> Tensor:
-        """The neutral render, ``(B, 3, H, W)`` display sRGB in [0, 1]."""
-        return self._pipeline.neutral(batch)
+    def render(self, batch: RawBatch, order: np.ndarray, strengths: Tensor) -> Tensor:
+        """Render with each image's own sequence of tools; each tool runs once a step, for all that take it.
 
-    def apply(self, working: Tensor, tools: np.ndarray, strengths: Tensor) -> Tensor:
-        """Apply tool ``tools[i]`` with ``strengths[i]`` in [-1, 1] to image i; see `apply_tools`."""
-        return apply_tools(working, tools, strengths, self._tools)
+        Args:
+            batch: frames, ``(b, 3, H, W)`` camera linear.
+            order: int64 ``(b, K)``: the step in which each tool was used, from 1; 0 for unused.
+            strengths: float32 ``(b, K)`` in [-1, 1].
 
-    def show(self, working: Tensor) -> Tensor:
-        """Working images are display sRGB already."""
-        return working
+        Returns:
+            float32 ``(b, 3, H, W)``, display sRGB in [0, 1].
+        """
+        images = self._pipeline.neutral(batch)
+        for step in range(1, order.max(initial=0) + 1):
+            rows, tools = np.nonzero(order == step)
+            if rows.size:
+                chosen = torch.as_tensor(rows, device=images.device)
+                taken = strengths[rows, tools].to(images)
+                images[chosen] = apply_tools(images[chosen], tools, taken, self._tools)
+        return images

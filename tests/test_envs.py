@@ -20,9 +20,10 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import isp_env  # noqa: F401  (registers the environments)
 from attiqa.errors import InputError
-from isp_env.envs import IspEnv, IspVectorEnv, TuneEnv
+from isp_env.envs import IspEnv, IspVectorEnv, ToolsEnv, TuneEnv
 from isp_env.parameters import TUNE_PARAMETERS, ParameterSpace
-from tests.fakes import MeanGrey, small_core
+from isp_env.toolset import TOOLS
+from tests.fakes import MeanGrey, RandomFrames, small_core
 
 TASKS = ["Tune", "Refine", "Tools"]
 
@@ -391,9 +392,10 @@ def test_reinforce_finds_the_known_best_exposure() -> None:
     assert abs(mean[0].item() - 0.5) < 0.1
 
 
+@pytest.mark.parametrize("tools", ["parameters", None])
 @pytest.mark.parametrize("actions", ["multi_discrete", "discrete", "box"])
-def test_every_action_code_passes_the_checkers(actions: str) -> None:
-    env = make("Tools", actions=actions, costs={"contrast": 0.1})
+def test_every_action_code_passes_the_checkers(actions: str, tools: str | None) -> None:
+    env = make("Tools", actions=actions, tools=tools, costs={"contrast": 0.1})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_env(env, skip_render_check=True)
@@ -402,7 +404,7 @@ def test_every_action_code_passes_the_checkers(actions: str) -> None:
 
 def test_tools_set_parameters_and_render_from_the_raw() -> None:
     core = small_core()
-    env = make("Tools", core=core, render_mode="rgb_array", levels=2)
+    env = make("Tools", core=core, tools="parameters", render_mode="rgb_array", levels=2)
     env.reset(options={"frame": 1})
     before = env.render()
     _, reward, over, _, info = env.step(np.array([1, 1]))
@@ -413,6 +415,29 @@ def test_tools_set_parameters_and_render_from_the_raw() -> None:
     assert env.render().mean() > before.mean()
     assert env.action_masks().tolist() == [True, False, True, True, True]
     assert env.step(np.array([0, 0]))[1:3] == (0.0, True)
+
+
+def test_the_default_tools_are_the_documented_tool_set() -> None:
+    env = make("Tools", levels=2)
+    assert env.task.tools.names == tuple(tool.name for tool in TOOLS)
+    rows = re.findall(r"^\s*\| (\d+) +\| (\w+) +\| (.+?) +\|$", ToolsEnv.__doc__ or "", re.M)
+    assert [(int(number), name, doc) for number, name, doc in rows] == [
+        (number, tool.name, tool.doc) for number, tool in enumerate(TOOLS)
+    ]
+    env.reset(options={"frame": 0}, seed=0)
+    before = env.task.images()[0]
+    env.step(np.array([1 + env.task.tools.names.index("exposure"), 1]))
+    assert env.task.images()[0].mean() > before.mean()
+
+
+def test_tools_are_chosen_by_name_or_one_for_each_named_parameter() -> None:
+    assert make("Tools", tools=["box", "gamma"]).task.tools.names == ("box", "gamma")
+    assert make("Tools", tools="median").task.tools.names == ("median",)
+    source = RandomFrames([(72, 72)])
+    env = make("Tools", core=None, source=source, reward=MeanGrey(), parameters=["tint"], short_side=72)
+    assert env.task.tools.names == ("tint",)
+    with pytest.raises(InputError, match="expected tools by name"):
+        make("Tools", tools="saw")
 
 
 def test_sb3_builds_and_runs_a_policy_on_the_observation() -> None:

@@ -6,7 +6,9 @@ import torch
 from scipy import ndimage
 
 from attiqa.errors import InputError
-from isp_env.color import srgb_to_linear
+from isp_env.color import linear_to_srgb, srgb_to_linear
+from isp_env.frame import RawBatch
+from isp_env.pipeline import Pipeline
 from isp_env.toolset import TOOLS, ToolSet, apply_tools, bilateral5, median3
 
 NAMES = [tool.name for tool in TOOLS]
@@ -53,6 +55,36 @@ def test_each_tool_runs_once_however_many_images_take_it(images):
     assert calls == [("a", 2), ("c", 4)]
 
 
+def test_a_tool_set_renders_each_images_own_sequence_from_its_neutral_render():
+    batch = RawBatch(torch.rand(3, 3, 40, 48), torch.ones(3, 3), torch.eye(3).expand(3, 3, 3))
+    tools = ToolSet(["gamma", "box", "exposure"])
+    order = np.array([[2, 0, 1], [0, 0, 0], [1, 3, 0]])
+    strengths = torch.rand(3, 3) * 2 - 1
+    renders = tools.render(batch, order, strengths)
+    neutral = Pipeline().neutral(batch)
+    for image, sequence in enumerate(([2, 0], [], [0, 1])):
+        expected = neutral[image : image + 1]
+        for tool in sequence:
+            number = torch.tensor([NAMES.index(tools.names[tool])])
+            expected = apply_tools(expected, number, strengths[image, tool : tool + 1])
+        torch.testing.assert_close(renders[image : image + 1], expected, atol=1e-6, rtol=0)
+
+
+def test_a_preview_looks_like_a_larger_image_shrunk():
+    # as smooth at the size of a preview as what a camera sees is at the size of its sensor
+    coarse = torch.rand(1, 3, 20, 24) * 0.6 + 0.2
+    large = torch.nn.functional.interpolate(coarse, (512, 600), mode="bicubic").clamp(0.05, 0.95)
+
+    def shrunk(images):
+        return linear_to_srgb(torch.nn.functional.avg_pool2d(srgb_to_linear(images), 2))
+
+    preview, strength = shrunk(large), torch.tensor([0.5])
+    for name in ("shadows", "dehaze", "sharpen", "clahe", "box", "gaussian", "median", "bilateral", "guided"):
+        index = torch.tensor([NAMES.index(name)])
+        error = apply_tools(preview, index, strength) - shrunk(apply_tools(large, index, strength))
+        assert -10 * torch.log10(error.square().mean()) >= 34, name
+
+
 def test_the_median_is_scipys(images):
     expected = ndimage.median_filter(images[0, 0].numpy(), size=3, mode="nearest")
     assert np.allclose(median3(images)[0, 0].numpy(), expected)
@@ -73,7 +105,8 @@ def test_grey_world_brings_the_channel_means_together_in_linear_light():
 
 
 def test_unknown_tools_are_refused_in_a_sentence(images):
-    with pytest.raises(InputError, match="unknown tool"):
-        ToolSet(["magic"])
+    for names in (["magic"], [], ["box", "box"]):
+        with pytest.raises(InputError, match="expected tools by name, each once"):
+            ToolSet(names)
     with pytest.raises(InputError, match="tool index"):
         apply_tools(images, torch.full((6,), 99), torch.ones(6))

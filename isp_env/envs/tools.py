@@ -19,6 +19,7 @@ from isp_env.envs.shells import IspEnv, IspVectorEnv
 from isp_env.envs.task import UNIT, Task, replaced
 from isp_env.frame import RawBatch
 from isp_env.parameters import ParameterSpace
+from isp_env.toolset import ToolSet
 
 
 class Tools(Protocol):
@@ -195,8 +196,37 @@ class ToolsEnv(IspEnv):
 
     ## Action space
 
-    K tools, in the order of `tools.names`; by default one a parameter, in the order of `Tune-v0`, whose
-    table gives the physical value at strength -1, 0 and 1. Choice 0 stops, choice k takes tool k - 1.
+    Choice 0 stops, choice k takes tool k - 1 of the K tools. By default these are `isp_env.toolset.TOOLS`:
+    operators of the ISP and the fixed tools of DRL-ISP, each on what the tools before it left. Strengths
+    run from -1 to 1, 0 changes nothing, and what is blended in goes by the size of the strength alone.
+
+    | Num | Tool               | What it changes                              |
+    |-----|--------------------|----------------------------------------------|
+    | 0   | exposure           | light, by up to 1 EV                         |
+    | 1   | temperature        | red against blue, by up to half a stop each  |
+    | 2   | highlights         | bright regions                               |
+    | 3   | shadows            | dark regions                                 |
+    | 4   | dehaze             | the veil of haze, less or more               |
+    | 5   | clarity            | local contrast                               |
+    | 6   | sharpen            | fine detail                                  |
+    | 7   | brightness         | display values, by up to 0.1                 |
+    | 8   | contrast           | the slope at middle grey, 0.55 to 1.45       |
+    | 9   | gamma              | midtones, exponents 1.23 to 0.81             |
+    | 10  | hue                | hues, by up to 10 degrees                    |
+    | 11  | saturation         | colours, 0.5 to 1.4                          |
+    | 12  | clahe              | local equalisation, blended in               |
+    | 13  | equalize_histogram | global equalisation of luma, blended in      |
+    | 14  | grey_world         | channel means made equal, blended in         |
+    | 15  | white_patch        | channel maxima made equal, blended in        |
+    | 16  | box                | box filter, blended in                       |
+    | 17  | gaussian           | gaussian filter, blended in                  |
+    | 18  | median             | median filter of 3 x 3 pixels, blended in    |
+    | 19  | bilateral          | bilateral filter of 5 x 5 pixels, blended in |
+    | 20  | guided             | guided filter, blended in                    |
+
+    With ``tools="parameters"`` there is one tool a parameter, in the order of `Tune-v0`, whose table gives
+    the physical value at strength -1, 0 and 1: each render then starts from the raw, in the ISP's own order,
+    and what an episode found exports like any other setting.
 
     | `actions`        | Space                              | Meaning                                     |
     |------------------|------------------------------------|---------------------------------------------|
@@ -247,14 +277,16 @@ class ToolsEnv(IspEnv):
     ## Arguments
 
     ```python
-    env = gym.make("isp_env/Tools-v0", source="raws/", actions="discrete", costs={"denoise_luma": 0.01})
+    env = gym.make("isp_env/Tools-v0", source="raws/", actions="discrete", costs={"median": 0.01})
     ```
 
     Those of `Tune-v0`, and:
 
     | Argument | Default          | What                                                             |
     |----------|------------------|------------------------------------------------------------------|
-    | tools    | None             | a `Tools`; None: one a parameter, see `ParameterTools`           |
+    | tools    | None             | names of `isp_env.toolset.TOOLS`; "parameters": one a parameter; |
+    |          |                  | or a `Tools`. None: all of `TOOLS`, or, where `parameters` are   |
+    |          |                  | named, one tool for each of them                                 |
     | horizon  | 5                | the most steps of an episode                                     |
     | actions  | "multi_discrete" | see above                                                        |
     | levels   | 8                | strengths of the discrete kinds; an even number leaves out 0     |
@@ -304,5 +336,16 @@ def _tools_task(
     own = {name: options[name] for name in ("horizon", "actions", "levels", "costs") if name in options}
     scenes = {name: value for name, value in options.items() if name not in {*own, "tools"}}
     core = build_core(source, reward, parameters, **scenes)
-    tools = options.get("tools") or ParameterTools(core.space, core.pipeline)
-    return ToolsTask(core, num_envs, tools, **own)
+    tools = options.get("tools")
+    if tools is None and parameters is not None:
+        tools = "parameters"
+    return ToolsTask(core, num_envs, _tools_of(tools, core), **own)
+
+
+def _tools_of(tools: Tools | str | Sequence[str] | None, core: Core) -> Tools:
+    """What the argument ``tools`` names, over the renderer of `core`."""
+    if tools == "parameters":
+        return ParameterTools(core.space, core.pipeline)
+    if tools is None or isinstance(tools, Sequence):
+        return ToolSet([tools] if isinstance(tools, str) else tools, core.pipeline)
+    return tools
