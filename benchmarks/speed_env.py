@@ -18,6 +18,12 @@ from attiqa.errors import InputError
 from attiqa.options import option
 from attiqa.rewards.registry import AnyReward, build_reward
 from benchmarks.speed_options import Findings, SpeedOptions, Subject
+from benchmarks.speed_renders import (
+    compiled_table,
+    compiled_timings,
+    mixed_tools_table,
+    mixed_tools_timings,
+)
 from benchmarks.tables import markdown, number
 from benchmarks.timing import Figure, figures_beside, in_turns, measure
 from isp_env.cache import PreviewCache
@@ -71,12 +77,18 @@ def measure_env(options: EnvSpeedOptions, device: str) -> Findings:
     steps = step_figures(frames, reward, options, device)
     batch = RawBatch.stack([frames.frame(0, options.short_side)] * (4 if options.quick else 16)).to(device)
     operators = operator_timings(batch, options.repeats, device)
+    compiled = compiled_timings(batch, options.repeats)
+    renders = Pipeline().neutral(batch).repeat(2, 1, 1, 1)
+    mixed = mixed_tools_timings(renders, options.repeats, options.seed)
     remarks = [
         *_step_remark(steps),
         _operator_table(operators, len(batch)),
         _bandwidth_remark(operators, batch, copy_bandwidth(options.repeats, device)),
+        compiled_table(compiled, len(batch)),
+        mixed_tools_table(mixed),
     ]
-    return Findings([*steps, *decoding], remarks, {"operators": operators})
+    details = {"operators": operators, "compiled": compiled, "mixed_tools": mixed}
+    return Findings([*steps, *decoding], remarks, details)
 
 
 def step_figures(

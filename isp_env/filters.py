@@ -41,21 +41,33 @@ def luminance(image: Tensor) -> Tensor:
 
 
 def shrink(image: Tensor, short_side: int) -> Tensor:
-    """Average ``(B, C, H, W)`` down to a short side of `short_side`; smaller images are left as they are."""
+    """Average ``(B, C, H, W)`` down to a short side of `short_side`; smaller images are left as they are.
+
+    Halving, where it leads there, is 5 times as fast on a CPU as pooling; a line over is then repeated.
+    """
     height, width = image.shape[-2:]
     short = min(height, width)
     if short <= short_side:
         return image
-    if short % 2 == height % 2 == width % 2 == 0 and short >= 2 * short_side:
-        return shrink(_halve(image), short_side)
+    even = height % 2 == width % 2 == 0
+    if short % 2 == 0 and ((even and short > 2 * short_side) or _halvings(short, short_side)):
+        return shrink(_halve(_halve(image, 2), 3), short_side)
     size = (max(1, round(height * short_side / short)), max(1, round(width * short_side / short)))
     return F.interpolate(image, size, mode="area")
 
 
-def _halve(image: Tensor) -> Tensor:
-    """Mean of each 2 x 2 pixels, as a sum of slices: 5 times as fast as `avg_pool2d` on a CPU."""
-    rows = image[..., ::2, :] + image[..., 1::2, :]
-    return (rows[..., ::2] + rows[..., 1::2]).mul_(0.25)
+def _halvings(short: int, short_side: int) -> bool:
+    """Whether halving leads from one short side to the other."""
+    factor, rest = divmod(short, short_side)
+    return rest == 0 and factor & (factor - 1) == 0
+
+
+def _halve(image: Tensor, dim: int) -> Tensor:
+    """Mean of pairs along `dim`; the last line of an odd number stays as it is."""
+    size = image.shape[dim]
+    even = image.narrow(dim, 0, size - size % 2).unflatten(dim, (-1, 2))
+    half = (even.select(dim + 1, 0) + even.select(dim + 1, 1)).mul_(0.5)
+    return torch.cat([half, image.narrow(dim, size - 1, 1)], dim) if size % 2 else half
 
 
 def enlarge(maps: Tensor, image: Tensor, window: Window | None = None) -> Tensor:
@@ -203,8 +215,8 @@ def correlate_symmetric(padded: Tensor, kernel: Tensor, dim: int) -> Tensor:
     centre, *taps = kernel.unbind(dim=1)
     total = padded.narrow(dim, reach, size) * per_image(centre)
     for step, tap in enumerate(taps, start=1):
-        pair = padded.narrow(dim, reach - step, size) + padded.narrow(dim, reach + step, size)
-        total.addcmul_(pair, per_image(tap))
+        for place in (reach - step, reach + step):
+            total.addcmul_(padded.narrow(dim, place, size), per_image(tap))
     return total
 
 

@@ -53,6 +53,11 @@ class Pipeline:
         _keep_freed_memory()
         self._stages = Stages(compiled)
 
+    @property
+    def compiled(self) -> bool:
+        """Whether stages are compiled; false from the first failure on."""
+        return self._stages.compiled
+
     @torch.no_grad()
     def __call__(self, batch: RawBatch, values: Tensor) -> Tensor:
         """Render a batch; no gradient flows through it.

@@ -98,6 +98,11 @@ class Stages:
     def __init__(self, compiled: bool) -> None:
         self._compiled: dict[str, Callable[..., Any]] | None = {} if compiled else None
 
+    @property
+    def compiled(self) -> bool:
+        """Whether stages are compiled; false from the first failure on."""
+        return self._compiled is not None
+
     def to_linear(self, image: Tensor, terms: Terms, planes: Terms) -> Tensor:
         """Camera linear to linear sRGB: balance, denoise, clip, colour matrix with exposure."""
         names = ("gains", "matrix", "denoise_luma", "denoise_chroma")
@@ -163,12 +168,12 @@ def _only(tensors: Terms, names: tuple[str, ...]) -> Terms:
 
 
 def _to_linear(image: Tensor, terms: Terms, planes: Terms) -> Tensor:
-    image = balance.white_balance(image, terms["gains"])
+    image = balance.white_balance(image, terms["gains"])  # ours from here: changed in place
     if "denoise_luma" in terms:
-        image = denoise.denoise_luma(image, planes["denoise_luma"], terms["denoise_luma"])
+        image.add_(denoise.luma_step(image, planes["denoise_luma"], terms["denoise_luma"]))
     if "denoise_chroma" in terms:
         image = denoise.denoise_chroma(image, planes["denoise_chroma"], terms["denoise_chroma"])
-    return balance.to_linear_srgb(balance.clip_saturated(image), terms["matrix"])
+    return balance.to_linear_srgb(image.clamp_(0.0, 1.0), terms["matrix"])
 
 
 def _tone_terms(image: Tensor, terms: Terms, planes: Terms) -> tuple[Tensor | None, Tensor | None]:
@@ -217,7 +222,8 @@ def _mix(image: Tensor, terms: Terms) -> Tensor:
         image = color.vibrance(image, terms["vibrance"])
     if "color" in terms:
         image = color.mix_colors(image, terms["color"])
-    image = image.clamp(0.0, 1.0)
+    if "vibrance" in terms or "color" in terms:
+        image.clamp_(0.0, 1.0)  # as it came it was in range
     return curves.gamma(image, terms["gamma"]) if "gamma" in terms else image
 
 

@@ -43,7 +43,7 @@ def test_traced_stages_render_as_they_are_written(monkeypatch):
     values = space.to_physical(torch.rand(3, len(space)) * 2 - 1)
     stages = Pipeline(space, compiled=True)
     assert torch.allclose(stages(batch, values), Pipeline(space)(batch, values), atol=1e-5)
-    assert stages._stages._compiled  # nothing fell back
+    assert stages.compiled  # nothing fell back
 
 
 def test_a_stage_that_is_compiled_for_this_machine_gives_the_same(caplog):
@@ -73,5 +73,6 @@ def test_without_a_compiler_it_goes_on_uncompiled_and_says_so_once(monkeypatch, 
         "the ISP could not be compiled (No working C++ compiler found); "
         "it runs uncompiled, which is slower and gives the same."
     ]
+    assert not pipeline.compiled
     for render in renders:
         assert torch.equal(render, Pipeline(space)(batch, values))

@@ -52,9 +52,14 @@ def denoise_luma(image: Tensor, planes: Tensor, strength: Tensor) -> Tensor:
     Returns:
         ``(B, 3, H, W)`` in the same space.
     """
+    return image + luma_step(image, planes, strength)
+
+
+def luma_step(image: Tensor, planes: Tensor, strength: Tensor) -> Tensor:
+    """What `denoise_luma` adds to all three channels, ``(B, 1, H, W)``."""
     luma = _luma(image)
     a, b = planes.split(1, dim=1)
-    return image + (a * luma).add_(b).sub_(luma).mul_(per_image(strength))
+    return (a * luma).add_(b).sub_(luma).mul_(per_image(strength))
 
 
 def chroma_maps(image: Tensor, strength: Tensor) -> Tensor:
