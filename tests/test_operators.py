@@ -158,6 +158,15 @@ def test_denoising_lowers_noise_and_keeps_edges():
     assert (out[0, 1, :, 70].mean() - out[0, 1, :, 57].mean()) > 0.48
 
 
+def test_colours_do_not_bleed_over_an_edge_between_equally_bright_ones():
+    colors = torch.tensor([[0.5, 0.1, 0.1], [0.1, 0.3, 0.1]])  # luma (R + 2 G + B) / 4 of 0.2
+    image = torch.cat([own[None, :, None, None].expand(1, 3, 128, 64) for own in colors], dim=3)
+    out = denoise.denoise_chroma(
+        image, filters.enlarge(denoise.chroma_maps(image, one(1.0)), image), one(1.0)
+    )
+    assert (out - image).abs().max() < 0.05  # guided by luma they are 0.2 off
+
+
 def dehaze(image: torch.Tensor, amount: float) -> torch.Tensor:
     maps, airlight = presence.dehaze_maps(image)
     return presence.dehaze(image, filters.enlarge(maps, image), airlight, one(amount))

@@ -98,6 +98,12 @@ class TuneEnv(IspEnv):
     neutral action gives exactly what rendering neutrally again gives: zero. With a reward in [a, b] it
     lies in [a - b, b - a].
 
+    ## Shapes
+
+    A frame keeps the shape of its photograph, its short side averaged down: nothing is cropped, squashed
+    or padded. In a batch the slots that share a shape run together, once a shape; ``draw="bucketed"`` lets
+    all slots that begin together share one. Thumbnails are letterboxed on grey.
+
     ## Starting state
 
     A frame drawn evenly from the source, all parameters neutral. `reset(options={"frame": n})` chooses

@@ -23,7 +23,7 @@ _LUMA_RADIUS, _CHROMA_RADIUS = 0.008, 0.016  # of the short side
 _SHOT, _READ = 2e-3, 1e-5
 # what red, green and blue take of a step in R - luma, and of one in B - luma, so that luma stays
 _SHARES = ((1.0, -0.5, 0.0), (0.0, -0.5, 1.0))
-_CHROMA = 4.0  # the loss of detail in colour shows less
+_CHROMA = 2.0  # the loss of detail in colour shows less
 
 
 def luma_maps(image: Tensor, strength: Tensor) -> Tensor:
@@ -65,15 +65,17 @@ def luma_step(image: Tensor, planes: Tensor, strength: Tensor) -> Tensor:
 def chroma_maps(image: Tensor, strength: Tensor) -> Tensor:
     """Measure what `denoise_chroma` needs, as `luma_maps` does.
 
+    Each difference guides itself: guided by luma, colours bled over edges between equally bright ones.
+
     Returns:
-        ``(B, 4, h, w)``: guided-filter coefficients a, then b, of R and of B minus luma, guided by luma, so
-        that colours stay within their edges.
+        ``(B, 4, h, w)``: guided-filter coefficients a, then b, of R and of B minus luma.
     """
     grid = shrink(image, _CHROMA_GRID)
     luma = _luma(grid)
     radius = radius_in_pixels(luma, _CHROMA_RADIUS)
     noise = _noise(luma, radius) * per_image(_CHROMA * strength)
-    return guided_coefficients(luma, grid[:, ::2] - luma, radius, noise)
+    differences = grid[:, ::2] - luma
+    return guided_coefficients(differences, differences, radius, noise)
 
 
 def denoise_chroma(image: Tensor, planes: Tensor, strength: Tensor) -> Tensor:
@@ -84,9 +86,9 @@ def denoise_chroma(image: Tensor, planes: Tensor, strength: Tensor) -> Tensor:
         planes: ``(B, 4, H, W)``, the `chroma_maps` of the same strength, enlarged.
         strength: ``(B,)`` in [0, 1]; 0 leaves the image as it is.
     """
-    luma = _luma(image)
-    slopes, offsets = planes.split(2, dim=1)
-    step = (slopes * luma).add_(offsets).sub_(image[:, ::2]).add_(luma).mul_(per_image(strength))
+    a, b = planes.split(2, dim=1)
+    differences = image[:, ::2] - _luma(image)
+    step = (a * differences).add_(b).sub_(differences).mul_(per_image(strength))
     red, blue = step.split(1, dim=1)
     to_red, to_blue = image.new_tensor(_SHARES)[:, None, :, None, None]
     return torch.addcmul(image, red, to_red).addcmul_(blue, to_blue)
