@@ -135,15 +135,18 @@ def _curves(values: Values) -> dict[str, list[tuple[int, int]]]:
     knots = [values.get(f"tone_{knot}", 0.0) for knot in ("shadows", "midtones", "highlights")]
     octaves = values.get("gamma", 0.0)
     if any(knots) or octaves:
-        curve = curves.knot_curve(_SCALE, torch.tensor([knots])).clamp(0.0, 1.0)
+        curve = _drawn(knots).clamp(0.0, 1.0)
         found["ToneCurvePV2012"] = _points(curves.gamma(curve, torch.tensor([octaves])))
     for channel in ("red", "green", "blue"):
         pair = [values.get(f"{channel}_{knot}", 0.0) for knot in ("shadows", "highlights")]
         if any(pair):
-            found[f"ToneCurvePV2012{channel.title()}"] = _points(
-                curves.knot_curve(_SCALE, torch.tensor([pair]))
-            )
+            found[f"ToneCurvePV2012{channel.title()}"] = _points(_drawn(pair))
     return found
+
+
+def _drawn(knots: list[float]) -> torch.Tensor:
+    """The scale under the curve that `knots` raise: ``(1, 1, 1, N)``."""
+    return curves.draw(_SCALE, curves.knot_polynomial(torch.tensor([knots])))
 
 
 def _points(curve: torch.Tensor) -> list[tuple[int, int]]:
