@@ -65,18 +65,19 @@ class TuneEnv(IspEnv):
     | Num | Parameter | Unit | At -1 | At 0 | At 1 |
     |-----|-----------|------|-------|------|------|
     | 0 | denoise_luma | - | 0 | 0 | 1 |
-    | 1 | temperature | mired | -80 | 0 | 80 |
-    | 2 | tint | EV | -0.25 | 0 | 0.25 |
-    | 3 | exposure | EV | -2 | 0 | 2 |
-    | 4 | highlights | - | -1 | 0 | 1 |
-    | 5 | shadows | - | -1 | 0 | 1 |
-    | 6 | tone_shadows | - | -0.2 | 0 | 0.2 |
-    | 7 | tone_midtones | - | -0.2 | 0 | 0.2 |
-    | 8 | tone_highlights | - | -0.2 | 0 | 0.2 |
-    | 9 | contrast | - | -1 | 0 | 1 |
-    | 10 | saturation | - | -1 | 0 | 1 |
-    | 11 | vibrance | - | -1 | 0 | 1 |
-    | 12 | sharpen | - | -0.5 | 0 | 1.5 |
+    | 1 | denoise_chroma | - | 0 | 0 | 1 |
+    | 2 | temperature | mired | -80 | 0 | 80 |
+    | 3 | tint | EV | -0.25 | 0 | 0.25 |
+    | 4 | exposure | EV | -2 | 0 | 2 |
+    | 5 | highlights | - | -1 | 0 | 1 |
+    | 6 | shadows | - | -1 | 0 | 1 |
+    | 7 | tone_shadows | - | -0.2 | 0 | 0.2 |
+    | 8 | tone_midtones | - | -0.2 | 0 | 0.2 |
+    | 9 | tone_highlights | - | -0.2 | 0 | 0.2 |
+    | 10 | contrast | - | -1 | 0 | 1 |
+    | 11 | saturation | - | -1 | 0 | 1 |
+    | 12 | vibrance | - | -1 | 0 | 1 |
+    | 13 | sharpen | - | -0.5 | 0 | 1.5 |
 
     ## Observation space
 
