@@ -103,7 +103,9 @@ class GuardedReward:
             )
         grids, areas = zip(*((_grid(x), _areas(x)) for x in (images, reference)), strict=True)
         keys = _fingerprints(torch.cat([grids[1].flatten(1), areas[1].flatten(1)], dim=1))
-        gains = self._scores(images) - self._baselines(keys, reference, self._scores)  # (B, V)
+        baselines = self._baselines(keys, reference, self._scores)  # (B, V)
+        # every environment begins with the references themselves: they are not scored twice
+        gains = (baselines if images is reference else self._scores(images)) - baselines
         gain, deviation = gains.mean(dim=1), gains.std(dim=1, correction=0)
         clipped, distance = newly_clipped(*grids), color_distance(*areas)
         penalty = self.clip_weight * F.relu(clipped - self.clip_tolerance)
