@@ -21,6 +21,8 @@ from benchmarks.speed_options import Findings, SpeedOptions, Subject
 from benchmarks.speed_renders import (
     compiled_table,
     compiled_timings,
+    kornia_table,
+    kornia_timings,
     mixed_tools_table,
     mixed_tools_timings,
 )
@@ -77,17 +79,24 @@ def measure_env(options: EnvSpeedOptions, device: str) -> Findings:
     steps = step_figures(frames, reward, options, device)
     batch = RawBatch.stack([frames.frame(0, options.short_side)] * (4 if options.quick else 16)).to(device)
     operators = operator_timings(batch, options.repeats, device)
-    compiled = compiled_timings(batch, options.repeats)
+    compiled = compiled_timings(batch, options.repeats, _kornia(batch))
     renders = Pipeline().neutral(batch).repeat(2, 1, 1, 1)
     mixed = mixed_tools_timings(renders, options.repeats, options.seed)
+    kornia = kornia_timings(renders[:4], options.repeats)
     remarks = [
         *_step_remark(steps),
         _operator_table(operators, len(batch)),
         _bandwidth_remark(operators, batch, copy_bandwidth(options.repeats, device)),
         compiled_table(compiled, len(batch)),
+        kornia_table(kornia, len(renders[:4])),
         mixed_tools_table(mixed),
     ]
-    details = {"operators": operators, "compiled": compiled, "mixed_tools": mixed}
+    details = {
+        "operators": operators,
+        "compiled": compiled,
+        "mixed_tools": mixed,
+        "beside_kornia": kornia,
+    }
     return Findings([*steps, *decoding], remarks, details)
 
 

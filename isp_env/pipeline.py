@@ -77,7 +77,7 @@ class Pipeline:
         terms = terms_of(self.space, batch, values.to(batch.image))
         result = torch.empty_like(batch.image)
         height, width = batch.image.shape[-2:]
-        images = max(1, _chunk_pixels(batch.image.device) // (height * width))
+        images = max(1, chunk_pixels(batch.image.device) // (height * width))
         for some in _slices(len(batch), _MEASURED * images):
             part, own = batch.image[some], _rows(terms, some)
             maps = _measure(part, own)
@@ -120,7 +120,7 @@ class Pipeline:
         plain = Stages(compiled=False)  # the last strip has a height of its own, for which nobody should wait
         _develop(plain, small, terms, maps)
         count, _, height, width = image.shape
-        rows = max(1, _chunk_pixels(image.device) // (count * width))
+        rows = max(1, chunk_pixels(image.device) // (count * width))
         for top in range(0, height, rows):
             strip = image[..., top : top + rows, :]
             rendered = _develop(plain, strip, terms, maps, Window(top, height))
@@ -139,7 +139,8 @@ def _keep_freed_memory() -> None:
     torch.empty(31 * 2**20, dtype=torch.uint8)
 
 
-def _chunk_pixels(device: torch.device) -> int:
+def chunk_pixels(device: torch.device) -> int:
+    """How many pixels are worked on at once."""
     return _CHUNK_PIXELS["cpu" if device.type == "cpu" else "accelerator"]
 
 

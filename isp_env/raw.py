@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 import numpy as np
 import rawpy
@@ -38,6 +38,16 @@ from isp_env.frame import RawFrame
 
 Demosaic = Literal["half", "bilinear", "linear", "vng", "ppg", "ahd", "dcb", "dht", "aahd"]
 Highlights = Literal["keep", "clip", "blend", "reconstruct"]
+Balance = Literal["as_shot", "daylight", "auto"]
+
+
+class DecodeOptions(TypedDict, total=False):
+    """The keyword arguments of `read_raw` that say how a file is decoded."""
+
+    demosaic: Demosaic | None
+    highlights: Highlights
+    balance: Balance
+
 
 _FORMATS = (
     "3fr ari arw bay cap cr2 cr3 crw dcr dcs dng drf eip erf fff gpr iiq k25 kdc mdc mef mos mrw nef nrw "
@@ -61,6 +71,7 @@ def read_raw(
     short_side: int | None = None,
     demosaic: Demosaic | None = None,
     highlights: Highlights = "keep",
+    balance: Balance = "as_shot",
     device: torch.device | str = "cpu",
 ) -> RawFrame:
     """Read a camera raw: Bayer, X-Trans, Foveon or linear DNG.
@@ -82,6 +93,8 @@ def read_raw(
             as LibRaw's render does: cleaner edges around blown highlights, but a wrong as-shot balance has
             then lost them. ``"blend"`` and ``"reconstruct"`` let LibRaw estimate the saturated channels from
             the others; they then exceed 1.0.
+        balance: the frame's white balance: the camera's own for the shot, its daylight balance, or LibRaw's
+            automatic, grey-world one.
         device: where the frame is to be; LibRaw works on the CPU.
 
     Returns:
@@ -97,30 +110,30 @@ def read_raw(
         pattern, flip = bayer_pattern(raw), raw.sizes.flip
         demosaic = _chosen(raw, short_side, demosaic, highlights)
         mosaic = read_mosaic(raw) if demosaic == "bilinear" else None
-        balance = _as_shot_balance(raw, notes)
+        gains = _balance(raw, balance, notes)
         if raw.num_colors != 3:
             notes.append(
                 f"the sensor has {raw.num_colors} colours; LibRaw itself balanced and converted them"
             )
             pixels = raw.postprocess(use_camera_wb=True, **_options(demosaic), **_LINEAR_OUTPUT)
-            image, balance, matrix = _planes(pixels), np.ones(4), np.eye(3)
+            image, gains, matrix = _planes(pixels), np.ones(4), np.eye(3)
         elif mosaic is not None:
-            limited = mosaic.limited(torch.from_numpy(balance).float(), clip=highlights == "clip")
+            limited = mosaic.limited(torch.from_numpy(gains).float(), clip=highlights == "clip")
             image = limited.demosaicked(device)
             matrix = _color_matrix(raw, notes)
         else:
-            image = _camera_linear(raw, balance, highlights, _options(demosaic))
+            image = _camera_linear(raw, gains, highlights, _options(demosaic))
             matrix = _color_matrix(raw, notes)
     if register and pattern is not None:
         image = register_half(image, pattern, flip)
-    gains = torch.from_numpy(balance[:3]).float()
+    white_balance = torch.from_numpy(gains[:3]).float()
     if highlights == "keep":
-        image = _shrink_below_white(image, short_side, 1.0 / gains.to(image.device))
+        image = _shrink_below_white(image, short_side, 1.0 / white_balance.to(image.device))
     else:
         image = shrink(image, short_side)
     return RawFrame(
         image=image.to(device),
-        white_balance=gains.to(device),
+        white_balance=white_balance.to(device),
         color_matrix=torch.from_numpy(matrix).float().to(device),
         name=Path(path).stem,
         digest=file_digest(path),
@@ -236,12 +249,27 @@ def _options(demosaic: Demosaic) -> dict[str, Any]:
     return {"demosaic_algorithm": rawpy.DemosaicAlgorithm[demosaic.upper()]}
 
 
-def _as_shot_balance(raw: rawpy.RawPy, notes: list[str]) -> np.ndarray:
+def _balance(raw: rawpy.RawPy, kind: Balance, notes: list[str]) -> np.ndarray:
     """Gains for red, green, blue and the second green, float64 ``(4,)``; the smallest of the three is 1."""
+    if kind not in get_args(Balance):
+        raise InputError(f"balance {kind!r} is unknown; take one of {', '.join(get_args(Balance))}.")
+    if kind == "as_shot":
+        return _as_shot_balance(raw, notes)
+    gains = _auto_balance(raw) if kind == "auto" else _gains(raw.daylight_whitebalance)
+    if not _is_balance(gains):
+        raise InputError(f"the file gives no {kind} balance; take balance='as_shot'.")
+    return gains / gains[:3].min()
+
+
+def _auto_balance(raw: rawpy.RawPy) -> np.ndarray:
+    raw.postprocess(use_auto_wb=True, half_size=True, **_LINEAR_OUTPUT)
+    return _gains(raw.auto_whitebalance)
+
+
+def _as_shot_balance(raw: rawpy.RawPy, notes: list[str]) -> np.ndarray:
     balance = _gains(raw.camera_whitebalance)
     if not _is_balance(balance):
-        raw.postprocess(use_auto_wb=True, half_size=True, **_LINEAR_OUTPUT)
-        balance = _gains(raw.auto_whitebalance)
+        balance = _auto_balance(raw)
         notes.append("the file has no as-shot white balance; LibRaw's automatic (grey-world) one is used")
     if not _is_balance(balance):
         balance = _gains(raw.daylight_whitebalance)

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, Unpack
 
 from torch import Tensor
 from tqdm import tqdm
@@ -21,6 +21,7 @@ from isp_env.color import linear_to_srgb, srgb_to_linear
 from isp_env.frame import FrameSource, RawFrame
 from isp_env.raw import (
     RAW_SUFFIXES,
+    DecodeOptions,
     check_raw,
     read_libraw_auto,
     read_photograph_as_frame,
@@ -45,6 +46,7 @@ class RawFolder:
         workers: decoding threads; LibRaw works outside the interpreter lock. None: one a core.
         cache: where decoded previews are kept; None keeps none. With one, a file that has once been found
             readable is not checked again until it changes.
+        decode: ``demosaic``, ``highlights`` and ``balance`` of `isp_env.raw.read_raw`, for raws.
 
     Attributes:
         paths: the readable files, in order.
@@ -55,9 +57,13 @@ class RawFolder:
     """
 
     def __init__(
-        self, inputs: Sequence[str | Path], workers: int | None = None, cache: PreviewCache | None = None
+        self,
+        inputs: Sequence[str | Path],
+        workers: int | None = None,
+        cache: PreviewCache | None = None,
+        **decode: Unpack[DecodeOptions],
     ) -> None:
-        self._cache = cache
+        self._cache, self._decode = cache, decode
         named = list_images([Path(path) for path in inputs], RAW_SUFFIXES | IMAGE_SUFFIXES)
         found = list(dict.fromkeys(path.absolute() for path in named))
         sentences = in_threads(self._complaint, found, workers, "checking raws")
@@ -99,8 +105,9 @@ class RawFolder:
 
     def _cached_frame(self, path: Path, short_side: int) -> RawFrame:
         if self._cache is None:
-            return read_frame(path, short_side)
-        key = self._cache.key(self._cache.digest(path, _check), short_side=short_side, decode=_DECODE_VERSION)
+            return read_frame(path, short_side, **self._decode)
+        how = json.dumps([_DECODE_VERSION, self._decode], sort_keys=True)
+        key = self._cache.key(self._cache.digest(path, _check), short_side=short_side, decode=how)
         if entry := self._cache.load(key):
             tensors, strings = entry
             return RawFrame(
@@ -111,16 +118,18 @@ class RawFolder:
                 digest=strings["digest"],
                 notes=tuple(json.loads(strings["notes"])),
             )
-        frame = read_frame(path, short_side)
+        frame = read_frame(path, short_side, **self._decode)
         tensors = {name: getattr(frame, name) for name in ("image", "white_balance", "color_matrix")}
         strings = {"name": frame.name, "digest": frame.digest, "notes": json.dumps(frame.notes)}
         self._cache.store(key, tensors, strings)
         return frame
 
 
-def read_frame(path: Path, short_side: int | None = None) -> RawFrame:
+def read_frame(path: Path, short_side: int | None = None, **decode: Unpack[DecodeOptions]) -> RawFrame:
     """A raw or, by its suffix, an ordinary photograph; see `read_raw` and `read_photograph_as_frame`."""
-    return read_photograph_as_frame(path, short_side) if is_photograph(path) else read_raw(path, short_side)
+    if is_photograph(path):
+        return read_photograph_as_frame(path, short_side)
+    return read_raw(path, short_side, **decode)
 
 
 class MemoryFrames:

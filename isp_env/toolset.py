@@ -34,7 +34,7 @@ from isp_env.filters import (
 )
 from isp_env.frame import RawBatch
 from isp_env.operators import color, curves, detail, equalize, presence, tone
-from isp_env.pipeline import ANALYSIS_SIDE, Pipeline
+from isp_env.pipeline import ANALYSIS_SIDE, Pipeline, chunk_pixels
 
 Operation = Callable[[Tensor, Tensor], Tensor]
 
@@ -224,7 +224,7 @@ TOOLS: tuple[Tool, ...] = (
 def apply_tools(
     images: Tensor, tool_index: Tensor | np.ndarray, strength: Tensor, tools: Sequence[Tool] = TOOLS
 ) -> Tensor:
-    """Apply to each image its own tool: images are grouped by tool, and each tool runs once.
+    """Apply to each image its own tool: images are grouped by tool, and each tool runs once for its group.
 
     Args:
         images: ``(B, 3, H, W)`` display sRGB in [0, 1].
@@ -245,9 +245,11 @@ def apply_tools(
         )
     strength = strength.to(images).clamp(-1.0, 1.0)
     result = torch.empty_like(images)
+    # a filter holds a dozen images of its own: on a CPU more than one of a preview's size leave the cache
+    most = max(1, chunk_pixels(images.device) // (4 * images.shape[-2] * images.shape[-1]))
     for number in index.unique().tolist():
-        rows = (index == number).nonzero()[:, 0].to(images.device)
-        result[rows] = tools[number].operation(images[rows], strength[rows])
+        for rows in (index == number).nonzero()[:, 0].to(images.device).split(most):
+            result[rows] = tools[number].operation(images[rows], strength[rows])
     return result.clamp_(0.0, 1.0)
 
 

@@ -148,6 +148,18 @@ def test_a_missing_balance_or_matrix_is_told_in_the_notes(data_root):
     assert "no colour matrix" in notes[1][0]
 
 
+def test_the_balance_is_as_shot_daylight_or_automatic(dng):
+    frames = {kind: read_raw(dng, 60, balance=kind) for kind in ("as_shot", "daylight", "auto")}
+    with rawpy.imread(str(dng)) as raw:
+        daylight = torch.tensor(raw.daylight_whitebalance[:3])
+    torch.testing.assert_close(frames["daylight"].white_balance, daylight / daylight.min())
+    gains = torch.stack([frame.white_balance for frame in frames.values()])
+    assert (gains.amin(dim=1) == 1).all()
+    assert not torch.allclose(gains[0], gains[2])
+    with pytest.raises(InputError, match="as_shot, daylight, auto"):
+        read_raw(dng, balance="candle")
+
+
 def test_highlights_are_kept_clipped_to_the_balance_or_rebuilt(dng):
     kept, clipped = (read_raw(dng, demosaic="half", highlights=mode) for mode in ("keep", "clip"))
     torch.testing.assert_close(kept.image.amax((1, 2)), torch.ones(3), atol=1e-4, rtol=0)

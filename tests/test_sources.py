@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from attiqa.errors import InputError
+from isp_env.cache import PreviewCache
 from isp_env.embedded import write_embedded_scenes
 from isp_env.frame import RawBatch, RawFrame
 from isp_env.raw import read_raw
@@ -53,6 +54,17 @@ def test_nothing_readable_is_an_error_in_a_sentence(tmp_path):
     (tmp_path / "a.dng").touch()
     with pytest.raises(InputError, match=r"none of 1 files .* is empty"):
         RawFolder([tmp_path])
+
+
+def test_how_raws_are_decoded_can_be_chosen_and_is_part_of_the_cache(raws, tmp_path):
+    cache = PreviewCache(tmp_path)
+    path = next(raws.iterdir())
+    for decode in ({}, {"demosaic": "half"}, {"demosaic": "bilinear", "balance": "daylight"}):
+        for _ in range(2):  # decoded, then from the cache
+            frame = RawFolder([path], cache=cache, **decode).frame(0, 32)
+            expected = read_raw(path, 32, **decode)
+            torch.testing.assert_close(frame.image, expected.image)
+            torch.testing.assert_close(frame.white_balance, expected.white_balance)
 
 
 def test_files_of_one_name_are_told_apart(raws, tmp_path):
