@@ -118,7 +118,8 @@ class Pipeline:
             torch.clamp(_develop(self._stages, image, terms, maps), 0.0, 1.0, out=result)
             return
         plain = Stages(compiled=False)  # the last strip has a height of its own, for which nobody should wait
-        _develop(plain, small, terms, maps)
+        if "clahe" in terms or "sharpen" in terms:
+            _develop(plain, small, terms, maps)
         count, _, height, width = image.shape
         rows = max(1, chunk_pixels(image.device) // (count * width))
         for top in range(0, height, rows):

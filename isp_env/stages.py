@@ -98,6 +98,10 @@ class Stages:
     def __init__(self, compiled: bool) -> None:
         self._compiled: dict[str, Callable[..., Any]] | None = {} if compiled else None
 
+    def __getstate__(self) -> dict[str, Any]:
+        # what was compiled for this process stays in it: a copy compiles anew
+        return {"_compiled": {} if self.compiled else None}
+
     @property
     def compiled(self) -> bool:
         """Whether stages are compiled; false from the first failure on."""

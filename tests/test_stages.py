@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import pickle
 
 import pytest
 import torch
@@ -44,6 +45,16 @@ def test_traced_stages_render_as_they_are_written(monkeypatch):
     stages = Pipeline(space, compiled=True)
     assert torch.allclose(stages(batch, values), Pipeline(space)(batch, values), atol=1e-5)
     assert stages.compiled  # nothing fell back
+
+
+def test_a_compiled_pipeline_can_be_pickled_after_use(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda function: lambda *arguments: function(*arguments))
+    space, batch = ParameterSpace(["exposure"]), batch_of(1)
+    pipeline = Pipeline(space, compiled=True)
+    render = pipeline(batch, torch.ones(1, 1))
+    copy = pickle.loads(pickle.dumps(pipeline))
+    assert copy.compiled
+    assert torch.equal(copy(batch, torch.ones(1, 1)), render)
 
 
 def test_a_stage_that_is_compiled_for_this_machine_gives_the_same(caplog):
