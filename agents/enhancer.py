@@ -14,6 +14,7 @@ from agents.judging import Judging
 from agents.playing import make_envs, play
 from agents.policy_file import StoredPolicy
 from attiqa.errors import InputError
+from attiqa.rewards.guarded import newly_clipped
 from isp_env.envs.core import Core
 from isp_env.frame import RawBatch, RawFrame
 from isp_env.parameters import ParameterSpace
@@ -21,6 +22,10 @@ from isp_env.pipeline import Pipeline
 from isp_env.raw import shrink
 from isp_env.sources import MemoryFrames
 
+MOST_CLIPPED = 0.01  # fraction of a picture's pixels that may be clipped where the neutral render is not
+SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)  # of what brightens in the policy's setting, tried in this order
+_TONES = ("highlights", "whites", "tone_midtones", "tone_highlights", "contrast", "clarity", "dehaze")
+BRIGHTENING = frozenset(("exposure", "gamma", *_TONES))
 PROOF_SIDE = 640  # short side of the renders that sheets and reports show
 
 
@@ -31,11 +36,14 @@ class Enhanced:
     Attributes:
         values: ``(P,)``, physical units.
         neutral_score, score: plain quality of the preview, before and after.
+        share: what was taken of what brightens in the policy's setting, so that hardly a pixel is clipped
+            anew; 1 is all.
     """
 
     values: torch.Tensor
     neutral_score: float
     score: float
+    share: float = 1.0
 
 
 def check_card(card: Mapping[str, Any], scores: Judging) -> None:
@@ -85,9 +93,25 @@ class Enhancer:
         )
         numbers = np.zeros(1, np.int64)
         setting, _ = play(make_envs(self.task, core, 1), numbers, self.stored.act)
-        values = self.space.to_physical(torch.as_tensor(setting, dtype=torch.float32))
+        values, share = self._unclipped(core, torch.as_tensor(setting, dtype=torch.float32))
         score = core.potential_of(numbers, values)
-        return Enhanced(values[0], float(core.neutral["potential"][0]), float(score[0]))
+        return Enhanced(values[0], float(core.neutral["potential"][0]), float(score[0]), share)
+
+    def _unclipped(self, core: Core, setting: torch.Tensor) -> tuple[torch.Tensor, float]:
+        """Physical values near a setting ``(1, P)`` that hardly clip anew, and the share of what brightens.
+
+        The reward charges for clipped pixels on average; of a single picture nothing should be lost that the
+        neutral render has. Where less brightening does not help, the neutral values are taken. Our choice.
+        """
+        numbers = np.zeros(1, np.int64)
+        (neutral,) = core.render_of(numbers, self.space.neutral_values(1))
+        brightens = torch.tensor([name in BRIGHTENING for name in self.space.names]) & (setting > 0)
+        for share in SHARES:
+            values = self.space.to_physical(torch.where(brightens, share * setting, setting))
+            (render,) = core.render_of(numbers, values)
+            if float(newly_clipped(render[None], neutral[None])) <= MOST_CLIPPED:
+                return values, share
+        return self.space.neutral_values(1), 0.0
 
     def finished(self, frame: RawFrame, values: torch.Tensor, kind: str) -> Pixels:
         """The whole frame rendered with physical `values` ``(P,)``, for `image_files.write_picture`."""
@@ -112,6 +136,7 @@ class Enhancer:
         """What stands beside an exported picture, as JSON values."""
         return {
             "parameters": self.space.as_dict(enhanced.values),
+            "share_of_brightening": enhanced.share,
             "units": {row.name: row.unit for row in self.space.parameters},
             "neutral_score": enhanced.neutral_score,
             "score": enhanced.score,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -27,7 +28,7 @@ from isp_env.embedded import write_scene
 from isp_env.envs import Core
 from isp_env.parameters import TUNE_PARAMETERS, ParameterSpace
 from isp_env.pipeline import Pipeline
-from isp_env.sources import RawFolder, read_frame
+from isp_env.sources import MemoryFrames, RawFolder, read_frame
 from tests.fakes import RandomFrames
 from tests.tiny import tiny_model
 
@@ -274,3 +275,20 @@ def test_exports_of_the_real_raws_are_upright_and_whole(enhancer, data_root, tmp
     for picture, path in zip(done.written, source.paths, strict=True):
         with Image.open(picture) as opened:
             assert opened.size[::-1] == tuple(read_frame(path).image.shape[-2:])
+
+
+def test_a_setting_that_would_clip_is_taken_back_as_far_as_it_brightens(enhancer: Enhancer) -> None:
+    space = enhancer.space
+    frame = RandomFrames([(72, 80)]).frame(0, 72)
+    bright = torch.linspace(0.3, 0.9, 72 * 80).view(1, 72, 80).expand(3, -1, -1).contiguous()
+    frame = dataclasses.replace(frame, image=bright, white_balance=torch.ones(3), color_matrix=torch.eye(3))
+    core = Core(MemoryFrames([frame]), space, Pipeline(space), lambda x: x.mean((1, 2, 3)), short_side=72)
+    setting = torch.zeros(1, len(space))
+    setting[0, space.names.index("denoise_chroma")] = 0.5
+    _, share = enhancer._unclipped(core, setting)
+    assert share == 1.0
+    setting[0, space.names.index("exposure")] = 0.5  # a whole stop on a picture that is bright already
+    values, share = enhancer._unclipped(core, setting)
+    assert share < 1.0
+    assert float(values[0, space.names.index("exposure")]) == pytest.approx(share * 1.0)
+    assert float(values[0, space.names.index("denoise_chroma")]) == pytest.approx(0.5)
