@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import floor
 
 import torch
 import torch.nn.functional as F
@@ -85,10 +86,10 @@ def enlarge(maps: Tensor, image: Tensor, window: Window | None = None) -> Tensor
         ``(B, C, H, W)``. Strips agree with the whole to float32 rounding.
     """
     height, width = image.shape[-2:]
-    return enlarge_height(_enlarge_width(maps, width), height, window)
+    return enlarge_height(enlarge_width(maps, width), height, window)
 
 
-def _enlarge_width(maps: Tensor, width: int) -> Tensor:
+def enlarge_width(maps: Tensor, width: int) -> Tensor:
     """``(B, C, h, w)`` to ``(B, C, h, width)``."""
     if _divides(maps.shape[-1], width):
         return _interleave(maps, width // maps.shape[-1], dim=3)
@@ -102,13 +103,15 @@ def enlarge_height(maps: Tensor, height: int, window: Window | None = None) -> T
         window = Window(0, height)
     if window.full_height == height and _divides(maps.shape[-2], height):
         return _interleave(maps, height // maps.shape[-2], dim=2)
-    last = maps.shape[-2] - 1
+    # a strip lies over few rows of the grid: a product with their weights beats picking two rows for each
+    last, scale = maps.shape[-2] - 1, maps.shape[-2] / window.full_height
+    first = max(0, floor((window.top + 0.5) * scale - 0.5))
+    end = min(last, floor((window.top + height - 0.5) * scale - 0.5) + 1) + 1
     centre = torch.arange(window.top, window.top + height, device=maps.device, dtype=torch.float32) + 0.5
-    row = (centre * (maps.shape[-2] / window.full_height) - 0.5).clamp(0, last)
-    above = row.floor()
-    below = (above + 1).clamp(max=last)
-    rows = maps.index_select(2, above.int()), maps.index_select(2, below.int())
-    return torch.lerp(*rows, (row - above)[:, None])
+    row = (centre * scale - 0.5).clamp(0, last)
+    grid = torch.arange(first, end, device=maps.device, dtype=torch.float32)
+    weights = (1.0 - (row[:, None] - grid).abs()).clamp_min(0.0)  # (height, end - first)
+    return weights.to(maps.dtype) @ maps[..., first:end, :]
 
 
 def _divides(size: int, larger: int) -> bool:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from attiqa.errors import InputError
-from isp_env.filters import Window, enlarge, luminance, shrink
+from isp_env.filters import Window, enlarge, enlarge_width, luminance, shrink
 from isp_env.frame import RawBatch, RawFrame
 from isp_env.operators import balance, denoise, detail, equalize, presence, tone
 from isp_env.parameters import ParameterSpace
@@ -121,6 +121,11 @@ class Pipeline:
         if "clahe" in terms or "sharpen" in terms:
             _develop(plain, small, terms, maps)
         count, _, height, width = image.shape
+        # once for all strips, which then enlarge their own rows; clahe and airlight are no planes
+        maps = {
+            name: grid if name in ("clahe", "airlight") else enlarge_width(grid, width)
+            for name, grid in maps.items()
+        }
         rows = max(1, chunk_pixels(image.device) // (count * width))
         for top in range(0, height, rows):
             strip = image[..., top : top + rows, :]
