@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from agents.xmp import unmapped, write_xmp
 from attiqa.errors import InputError, describe_os_error
 from attiqa.files import read_json, write_json
 from attiqa.images import IMAGE_SUFFIXES, list_images
+from attiqa.threads import thread_pool
 from isp_env.frame import RawFrame
 from isp_env.raw import RAW_SUFFIXES
 from isp_env.sources import read_frame, unique_names
@@ -229,7 +230,7 @@ def _write_companions(
 
 def _decode_ahead(jobs: Sequence[_Job]) -> Iterator[tuple[_Job, Future[RawFrame]]]:
     """Decode a few files ahead in threads: LibRaw works outside the interpreter lock."""
-    with ThreadPoolExecutor(AHEAD) as pool:
+    with thread_pool(AHEAD) as pool:
         try:
             waiting = [pool.submit(read_frame, job.source) for job in jobs[:AHEAD]]
             for number, job in enumerate(jobs):

@@ -74,7 +74,7 @@ def _to_rgb(image: Image.Image, path: str | Path) -> torch.Tensor:
 
 def to_float(image: torch.Tensor) -> torch.Tensor:
     """uint8 in [0, 255] to float32 in [0, 1]; any shape, display sRGB stays display sRGB."""
-    return image.to(torch.float32) / 255.0
+    return image.to(torch.float32, copy=True).div_(255.0)
 
 
 def list_images(inputs: list[Path], suffixes: frozenset[str] = IMAGE_SUFFIXES) -> list[Path]:

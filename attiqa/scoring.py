@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,6 +16,7 @@ import torch
 from attiqa.errors import InputError
 from attiqa.images import list_images, read_image, to_float
 from attiqa.model import QualityModel
+from attiqa.threads import thread_pool
 from attiqa.views import look
 
 # crops wait for others of their shape until this many pixels do: 0.4 GB of float32
@@ -51,8 +52,9 @@ def score_files(
 ) -> Iterator[ScoredImage]:
     """Score image files in order, as a stream.
 
-    Threads decode and resize ahead while the network runs. Crops of one shape share a forward pass, and the
-    model's results do not depend on who shares it, so neither do these.
+    Threads decode and resize ahead while the network runs; a network on the CPU has all cores, so there they
+    take turns. Crops of one shape share a forward pass, and the model's results do not depend on who shares
+    it, so neither do these.
 
     Args:
         model: as `attiqa.load` returns it.
@@ -71,7 +73,11 @@ def score_files(
     # whole files can be hundreds of megabytes once decoded; crops are small
     ahead = 2 * workers if crops == "full" else max(4 * workers, 2 * batch)
     prepared = read_ahead(
-        paths, lambda path: look(to_float(read_image(path))[None], crops)[0], workers, ahead
+        paths,
+        lambda path: look(to_float(read_image(path))[None], crops)[0],
+        workers,
+        ahead,
+        overlap=model.device.type != "cpu",
     )
     buckets = _Buckets(model, batch)
     ready: dict[int, ScoredImage] = {}
@@ -89,9 +95,22 @@ def score_files(
 
 
 def read_ahead(
-    paths: Iterable[Path], prepare: Callable[[Path], Prepared], workers: int, ahead: int
+    paths: Iterable[Path],
+    prepare: Callable[[Path], Prepared],
+    workers: int,
+    ahead: int,
+    overlap: bool = True,
 ) -> Iterator[tuple[Path, Prepared | InputError]]:
-    """Run `prepare` on each path in threads, at most `ahead` early; yields in order, errors as values."""
+    """Run `prepare` on each path in threads; yields in order, errors as values.
+
+    Args:
+        paths: files.
+        prepare: what is run.
+        workers: threads.
+        ahead: at most so many paths are prepared early.
+        overlap: whether threads go on while the caller works on what was yielded. If not, `ahead` paths are
+            prepared to the end, then the caller has all of them and the processor.
+    """
 
     def safely(path: Path) -> Prepared | InputError:
         try:
@@ -102,17 +121,24 @@ def read_ahead(
             return InputError(f"{path} cannot be read ({type(error).__name__}: {error}).")
 
     remaining = iter(paths)
-    pool = ThreadPoolExecutor(workers)
+    waiting: deque[tuple[Path, Future[Prepared | InputError]]] = deque()
+    pool = thread_pool(workers)
+
+    def submit(count: int) -> None:
+        waiting.extend((path, pool.submit(safely, path)) for path in islice(remaining, count))
+
     try:
-        waiting: deque[tuple[Path, Future[Prepared | InputError]]] = deque(
-            (path, pool.submit(safely, path)) for path in islice(remaining, ahead)
-        )
+        submit(ahead)
         while waiting:
+            if not overlap:
+                wait(future for _, future in waiting)
             path, future = waiting.popleft()
             result = future.result()
-            for following in islice(remaining, 1):
-                waiting.append((following, pool.submit(safely, following)))
+            if overlap:
+                submit(1)
             yield path, result
+            if not waiting:
+                submit(ahead)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

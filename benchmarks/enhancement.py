@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from attiqa.errors import InputError
 from attiqa.fidelity import FIDELITY
 from attiqa.images import IMAGE_SUFFIXES, read_image, to_float
 from attiqa.metrics import bootstrap_interval
+from attiqa.threads import thread_pool
 from benchmarks.significance import pairs_needed, sign_test, wilson_interval
 
 # exports of one scene differ by a pixel or two; a larger difference of shape is another crop
@@ -122,7 +122,7 @@ def compare(
             return scene, f"{method}, {scene} against expert {expert}: {error}"
         return Comparison(method, scene, expert, values, matched is not image)
 
-    with ThreadPoolExecutor(workers) as pool:
+    with thread_pool(workers) as pool:
         results = list(pool.map(run, jobs))
     return (
         [result for result in results if isinstance(result, Comparison)],

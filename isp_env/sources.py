@@ -7,7 +7,6 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar, Unpack
 
@@ -16,6 +15,7 @@ from tqdm import tqdm
 
 from attiqa.errors import InputError
 from attiqa.images import IMAGE_SUFFIXES, list_images, read_image
+from attiqa.threads import thread_pool
 from isp_env.cache import PreviewCache
 from isp_env.color import linear_to_srgb, srgb_to_linear
 from isp_env.frame import FrameSource, RawFrame
@@ -182,7 +182,7 @@ def in_threads(
 ) -> list[Result]:
     """Map in threads, in order, with a progress bar where it takes more than two seconds."""
     items = list(items)
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with thread_pool(workers or os.cpu_count() or 1) as pool:
         return list(tqdm(pool.map(work, items), description, len(items), delay=2.0, leave=False))
 
 

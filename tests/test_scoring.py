@@ -169,3 +169,23 @@ def test_table_on_screen_names_failures_and_exit_code_is_2_only_if_nothing_was_s
     (folder.parent / "none").mkdir()
     assert main([*arguments, str(folder.parent / "none")]) == 2
     assert "no image was found" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_files_are_prepared_in_order_and_beside_the_caller_only_if_it_says_so(overlap: bool) -> None:
+    started: list[int] = []
+
+    def prepare(path: Path) -> int:
+        started.append(int(path.name))
+        if path.name == "2":
+            raise RuntimeError("broken")
+        return int(path.name)
+
+    paths = [Path(str(number)) for number in range(7)]
+    seen = []
+    for path, result in scoring.read_ahead(paths, prepare, workers=2, ahead=3, overlap=overlap):
+        seen.append(str(path))
+        assert isinstance(result, InputError) if path.name == "2" else result == int(path.name)
+        if not overlap:  # whole blocks of three, and nothing of the next one
+            assert len(started) == min(7, 3 * (int(path.name) // 3 + 1))
+    assert seen == [str(path) for path in paths]

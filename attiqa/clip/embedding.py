@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as transforms
 
 from attiqa.clip.weights import ClipWeights, find_weights
+from attiqa.devices import keep_freed_memory
 from attiqa.errors import InputError
 from attiqa.files import file_digest
 from attiqa.views import five_crops
@@ -94,6 +95,7 @@ class ClipEncoder:
         identity: dict[str, Any],
         device: torch.device | str = "cpu",
     ) -> None:
+        keep_freed_memory()
         self.model = model.eval().requires_grad_(False).to(device)
         self.preprocess = preprocess
         self.device = torch.device(device)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from attiqa.devices import keep_freed_memory
 from attiqa.nn.backbones import Backbone, build_backbone
 
 
@@ -66,6 +67,7 @@ class AttributeNetwork(nn.Module):
 
     def __init__(self, backbone: Backbone, attributes: int, hidden: int, regressor_hidden: int) -> None:
         super().__init__()
+        keep_freed_memory()  # activations
         self.architecture: dict[str, Any] = {}  # what `build_network` was given; goes onto the card
         self.backbone = backbone
         self.heads = AttributeHeads(backbone.width, hidden, attributes)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
 from attiqa.errors import InputError
 from attiqa.images import to_float
+from attiqa.threads import thread_pool
 from attiqa.training.distorted import LabelledBatch
 from attiqa.training.photographs import random_square
 from attiqa.training.processes import Processes
@@ -41,7 +41,7 @@ class LabelledBatches:
             )
         self.entries, self.labels = entries, labels.float()
         self.batch, self.side, self.seed = batch, side, seed
-        self.pool = ThreadPoolExecutor(workers)
+        self.pool = thread_pool(workers)
         self.failures: dict[str, str] = {}
 
     @property

@@ -123,10 +123,11 @@ def pretrain(
     first = load_state(state, network, optimizer) if state and state.exists() else 0
     losses: list[float] = []
     started = time.perf_counter()
+    # a network on the CPU has all cores: batches made beside it would slow both, so they take turns
+    coming = map(batches, range(first, steps)) if device.type == "cpu" else prefetched(batches, first, steps)
     bar = tqdm(
-        prefetched(batches, first, steps), total=steps, initial=first, desc="pretraining", unit="step",
-        disable=not processes.is_first,
-    )  # fmt: skip
+        coming, total=steps, initial=first, desc="pretraining", unit="step", disable=not processes.is_first
+    )
     for step, batch in enumerate(bar, start=first):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * cosine_rate(step, steps, warmup)

@@ -1,0 +1,31 @@
+"""Threads beside a network: each computes alone, and the caller keeps its own number of threads."""
+
+import threading
+
+import torch
+
+from attiqa.threads import thread_pool
+
+
+def test_threads_of_a_pool_compute_alone_and_others_as_before():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        gate = threading.Barrier(3)
+        with thread_pool(3) as pool:
+            counts = list(pool.map(lambda _: (gate.wait(timeout=10), torch.get_num_threads())[1], range(3)))
+            later: list[int] = []
+            other = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+            other.start()
+            other.join()
+        assert counts == [1, 1, 1]
+        assert later == [2]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_results_come_in_order_and_exceptions_arrive():
+    with thread_pool(2) as pool:
+        assert list(pool.map(lambda value: value**2, range(5))) == [0, 1, 4, 9, 16]
+        assert isinstance(pool.submit(lambda: 1 / 0).exception(), ZeroDivisionError)
