@@ -46,6 +46,7 @@ MAKERS = {
     "iqa-linear-probe": f"iqa.py --table linear-probe {_SETS}",
     "pairs-avt-ai": f"sd_pairs.py --layout ratings {_GENERATED} {_PEERS}",
     **{f"speed-{name}": f"speed.py {name}" for name in ("env", "score", "label", "train")},
+    "previews": "previews.py --raws $ATTIQA_DATA/raws",
     "speed-export": "speed.py export --raws $ATTIQA_DATA/raws --repeats 3",
 }
 

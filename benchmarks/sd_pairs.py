@@ -20,7 +20,7 @@ from attiqa.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, command
 from attiqa.files import write_text
 from attiqa.options import as_record, option, parse
 from benchmarks.agreement import published_beside
-from benchmarks.cards import IN_SAMPLE, protocol
+from benchmarks.cards import IN_SAMPLE, cross_validated, protocol
 from benchmarks.common import (
     QUICK_NOTE,
     ScoringOptions,
@@ -76,9 +76,10 @@ def main(argv: list[str] | None = None) -> int:
         | accuracy_row(pairs, result, repeats=options.repeats, seed=options.seed)
         for column, result in zip(columns, results, strict=True)
     ]
+    unseen = _out_of_fold(options, len(pairs), columns)
     strengths = {c.name: by_strength(pairs, result) for c, result in zip(columns, results, strict=True)}
     versus = compare_scorers(columns, results)
-    text = _report(pairs, rows, strengths, versus, columns, missing, notes)
+    text = _report(pairs, rows, unseen, strengths, versus, columns, missing, notes)
     text += f"\n\n{QUICK_NOTE}" if options.quick else ""
     print(text)
     folder = options.folder("sd-pairs")
@@ -103,6 +104,7 @@ def main(argv: list[str] | None = None) -> int:
             "prompts": len({pair.prompt for pair in pairs}),
             "pairs_digest": names_digest(f"{pair.image_a} {pair.image_b}" for pair in pairs),
             "rows": rows,
+            "out_of_fold": unseen,
             "by_strength": strengths,
             "paired_tests": versus,
             "reported": [SD_PAIRS],
@@ -137,9 +139,24 @@ def _kind(options: PairOptions, column: ScoreColumn) -> str:
     return f"{column.kind}, {IN_SAMPLE}" if fitted else column.kind
 
 
+def _out_of_fold(options: PairOptions, pairs: int, columns: Sequence[ScoreColumn]) -> list[dict[str, Any]]:
+    """What cards say of the very same pairs, each judged by a fit that had not seen its images."""
+    rows = []
+    for column in columns:
+        if IN_SAMPLE not in _kind(options, column):
+            continue
+        card = cross_validated(column.card, options.dataset, options.view) or {}
+        if card.get("within_group_pairs") == pairs:
+            accuracy = card["within_group_pair_accuracy"]
+            right = round(accuracy * pairs)
+            rows.append({"scorer": column.name, "accuracy": accuracy, "right": right, "wrong": pairs - right})
+    return rows
+
+
 def _report(
     pairs: Sequence[Pair],
     rows: list[dict[str, Any]],
+    unseen: list[dict[str, Any]],
     strengths: dict[str, list[dict[str, Any]]],
     versus: list[dict[str, Any]],
     columns: Sequence[ScoreColumn],
@@ -150,7 +167,7 @@ def _report(
     ties = sum(not pair.decided for pair in pairs)
     prompts = len({pair.prompt for pair in pairs})
     head = f"{len(pairs)} pairs of {prompts} prompts; people tied on {ties}, which count for no scorer."
-    parts = ["## Preference pairs", head, _accuracy_table(rows)]
+    parts = ["## Preference pairs", head, _accuracy_table(rows, unseen)]
     notes = [f"- {remark}" for remark in remarks]
     notes += [f"- {row['scorer']}: {row['note']}" for row in rows if row["note"]]
     parts += ["\n".join(notes)] if notes else []
@@ -160,13 +177,18 @@ def _report(
     return "\n\n".join([*parts, origins(columns, missing), *report_failures(columns)])
 
 
-def _accuracy_table(rows: list[dict[str, Any]]) -> str:
+def _accuracy_table(rows: list[dict[str, Any]], unseen: list[dict[str, Any]]) -> str:
     header = ["scorer", "numbers are", "accuracy", "right", "wrong", "scorer ties", "unscored", "sign test p"]
     cells = [
         [row["scorer"], row["kind"], percent(row["accuracy"], row["interval"])]
         + [str(row[key]) for key in ("right", "wrong", "scorer_ties", "unscored")]
         + [p_value(row["p_value"])]
         for row in rows
+    ]
+    kind = "measured, out of fold, from its card"
+    cells += [
+        [row["scorer"], kind, percent(row["accuracy"]), str(row["right"]), str(row["wrong"]), "-", "-", "-"]
+        for row in unseen
     ]
     reported = f"reported, {SD_PAIRS['pairs']} other pairs"
     paper = [SD_PAIRS["scorer"], reported, percent(SD_PAIRS["accuracy"], SD_PAIRS["interval"])]

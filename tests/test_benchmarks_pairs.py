@@ -15,7 +15,7 @@ from benchmarks import common
 from benchmarks.pairs import Pair, pairs_from_ratings, read_pairs, write_pairs
 from benchmarks.preferences import accuracy_row, by_strength, compare_scorers, outcomes
 from benchmarks.scorers import ScoreColumn, Scorer
-from benchmarks.sd_pairs import main
+from benchmarks.sd_pairs import PairOptions, _out_of_fold, main
 
 DRAWS = {"repeats": 200, "seed": 0}
 
@@ -161,6 +161,21 @@ def test_pairs_of_a_rated_set_say_which_images_are_missing(
     assert record["options"]["repeats"] == 100
     assert record["command"][:3] == ["benchmarks/sd_pairs.py", "--data", record["options"]["data"]]
     assert not record["options"]["data"].startswith("/")
+
+
+def test_a_model_that_learnt_the_ratings_is_also_shown_as_it_did_unseen() -> None:
+    row = {"within_group_pair_accuracy": 0.75, "within_group_pairs": 8}
+    card = {
+        "training_data": [{"what": "human/avt_ai"}],
+        "cross_validation": {"avt-ai": {"rows": {"attiqa (whole view, out of fold)": row}}},
+    }
+    columns = [ScoreColumn("fitted", "", "", False, np.zeros(0), card=card)]
+    columns += [ScoreColumn("other", "", "", False, np.zeros(0))]
+    options = PairOptions(layout="ratings", dataset="avt-ai")
+    found = [{"scorer": "fitted", "accuracy": 0.75, "right": 6, "wrong": 2}]
+    assert _out_of_fold(options, 8, columns) == found
+    assert _out_of_fold(options, 9, columns) == []  # other pairs than the card's
+    assert _out_of_fold(PairOptions(layout="ratings", dataset="avt-quality"), 8, columns) == []
 
 
 def test_scorers_are_compared_on_the_pairs_that_both_know() -> None:
