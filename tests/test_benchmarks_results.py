@@ -58,7 +58,7 @@ def test_every_record_has_a_line_that_makes_it(capsys: pytest.CaptureFixture[str
     assert main(["--commands"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert {line.split()[1].removeprefix("benchmarks/") for line in lines} == {
-        f"{name}.py" for name in ("agiqa", "fivek", "iqa", "sd_pairs", "speed")
+        f"{name}.py" for name in ("agiqa", "fivek", "iqa", "previews", "sd_pairs", "speed")
     }
     committed = {path.parent.name for path in RECORDS.glob("*/record.json")}
     assert committed <= {Path(line.split()[-1]).name for line in lines}
