@@ -22,7 +22,7 @@ from attiqa.fidelity import psnr
 from attiqa.metrics import srocc
 from attiqa.options import as_record, option, parse
 from attiqa.rewards.registry import AnyReward, build_reward
-from benchmarks.records import write_record
+from benchmarks.records import command_line, write_record
 from benchmarks.tables import markdown, number
 from isp_env.color import linear_to_srgb, srgb_to_linear
 from isp_env.embedded import write_embedded_scenes
@@ -65,9 +65,10 @@ def main(argv: list[str] | None = None) -> int:
         inputs = [options.raws] if options.raws else write_embedded_scenes(folder, options.seed, 1)[0]
         source = RawFolder(inputs)
         rows = [_compare(path, reward, options) for path in source.paths]
-    content = {"options": as_record(options), "raws": rows}
-    record = write_record(options.out, "previews", ["benchmarks/previews.py", *(argv or [])], content)
-    print(_table(rows))
+    report = "\n\n".join(["## Previews against full renders shrunk", _protocol(options), _table(rows)])
+    content = {"options": as_record(options), "raws": rows, "report": report}
+    record = write_record(options.out, "previews", command_line("benchmarks/previews.py", argv), content)
+    print(report)
     print(f"\nrecord: {record}")
     return 0
 
@@ -163,6 +164,20 @@ class _Pair:
 
     def psnr(self, values: Tensor) -> float:
         return psnr(*self.renders(values))
+
+
+def _protocol(options: PreviewOptions) -> str:
+    lines = (
+        f"Short side {options.short_side}. PSNR on display sRGB, full renders shrunk in linear light: neutral; "
+        "the worst of four random settings of all parameters in the inner half of their ranges; the worst "
+        "local operator alone, at half of its range."
+    )
+    if options.reward == "none":
+        return lines
+    return (
+        f"{lines} SROCC of {options.reward} on the two over {options.settings} random settings of all "
+        f"parameters in {options.reach:.0%} of their ranges."
+    )
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
