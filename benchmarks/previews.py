@@ -168,7 +168,7 @@ class _Pair:
 
 def _protocol(options: PreviewOptions) -> str:
     lines = (
-        f"Short side {options.short_side}. PSNR on display sRGB, full renders shrunk in linear light: neutral; "
+        f"Short side {options.short_side}. PSNR; full renders are shrunk in linear light: at neutral; "
         "the worst of four random settings of all parameters in the inner half of their ranges; the worst "
         "local operator alone, at half of its range."
     )
