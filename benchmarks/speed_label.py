@@ -7,10 +7,12 @@ import logging
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
 import torch
+from scipy.stats import spearmanr
 
 from attiqa.clip.cache import EmbeddingCache
 from attiqa.clip.embedding import ClipEncoder, Preprocess
@@ -18,12 +20,16 @@ from attiqa.clip.folder import embed_files
 from attiqa.clip.labels import antonym_differences
 from attiqa.images import read_image
 from attiqa.options import option
-from attiqa.ranks import spearman_matrix
+from attiqa.ranks import spearman_differences, spearman_matrix
 from benchmarks.speed_options import Findings, SpeedOptions, Subject
 from benchmarks.speed_score import image_files
-from benchmarks.timing import Figure, figures_beside
+from benchmarks.tables import markdown, number
+from benchmarks.timing import Figure, figures_beside, in_turns
 
 _ATTRIBUTES = 5
+_ADJECTIVES = 50  # on either side of an attribute: 2500 pairs
+_RANKED_SETS = (200, 1000, 11_125)  # images; the last is all of SPAQ
+_LOOPED = 25  # pairs that SciPy ranks one by one, for its time a pair
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +50,8 @@ def measure(options: LabelSpeedOptions, device: str) -> Findings:
     encoder = random_encoder(options.model, device, options.seed)
     figures = [*_embedding(options, encoder, device), *_from_cache(options, device)]
     remark = f"{options.model} with random weights, whose speed is that of trained ones."
-    return Findings(figures, [remark])
+    table, ratios = _beside_scipy(options)
+    return Findings(figures, [remark, table], {"pair_selection": ratios})
 
 
 def random_encoder(model: str, device: str, seed: int) -> ClipEncoder:
@@ -135,6 +142,46 @@ def _from_cache(options: LabelSpeedOptions, device: str) -> list[Figure]:
         repeats=options.repeats,
     )
     return [*products, *ranks]
+
+
+def _times_faster(count: int, options: LabelSpeedOptions) -> dict[str, Any]:
+    """Both ways to rank `count` images by every pair of one attribute, in turns."""
+    random = np.random.default_rng(options.seed)
+    high, low = random.normal(0.25, 0.02, (2, _ADJECTIVES, count)).astype(np.float32)
+    opinions = np.round(random.uniform(1, 5, count), 2)
+    timings = in_turns(
+        {
+            "one pass": lambda: spearman_differences(high, low, opinions),
+            "SciPy": lambda: [spearmanr(high[p] - low[p], opinions) for p in range(_LOOPED)],
+        },
+        options.repeats,
+    )
+    ours = np.array(timings["one pass"].seconds) / _ADJECTIVES**2
+    theirs = np.array(timings["SciPy"].seconds) / _LOOPED
+    first, median, third = np.quantile(theirs / ours, [0.25, 0.5, 0.75]).tolist()
+    return {
+        "images": count,
+        "microseconds_a_pair": 1e6 * ours.min(),
+        "scipy_microseconds_a_pair": 1e6 * theirs.min(),
+        "times_faster": median,
+        "quartiles": [first, third],
+    }
+
+
+def _beside_scipy(options: LabelSpeedOptions) -> tuple[str, list[dict[str, Any]]]:
+    """All 2500 pairs of an attribute in one pass beside a loop of `scipy.stats.spearmanr`."""
+    found = [_times_faster(count, options) for count in _RANKED_SETS]
+    rows = [
+        [
+            str(row["images"]),
+            number(row["microseconds_a_pair"], 1),
+            number(row["scipy_microseconds_a_pair"], 0),
+            f"{row['times_faster']:.0f} [{row['quartiles'][0]:.0f}, {row['quartiles'][1]:.0f}]",
+        ]
+        for row in found
+    ]
+    head = ["SROCC of 2500 prompt pairs: images", "microseconds a pair, best", "SciPy's loop", "times faster"]
+    return markdown(head, rows), found
 
 
 SUBJECT = Subject("label", LabelSpeedOptions, measure, "CLIP labels: embedding, cached products, ranking")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from attiqa.clip.labels import cosine_scores
 from attiqa.clip.prompts import Pool
 from attiqa.errors import InputError
-from attiqa.ranks import spearman_matrix
+from attiqa.ranks import spearman_differences, spearman_matrix
 
 STRATEGIES = ("joint", "distortion", "human")
 RANKS = ("best", "median", "worst")
@@ -115,12 +115,7 @@ def human_srocc(
     """
     high = _scores(positive, images)  # (P, N)
     low = _scores(negative, images)  # (Q, N)
-    step = max(1, _BLOCK_SCORES // low.size)
-    parts = [
-        spearman_matrix(high[start : start + step, None] - low[None], opinions)
-        for start in range(0, len(high), step)
-    ]
-    return np.nan_to_num(np.concatenate(parts))
+    return np.nan_to_num(spearman_differences(high, low, opinions))
 
 
 def _scores(rows: torch.Tensor, columns: torch.Tensor) -> NDArray[np.float32]:
