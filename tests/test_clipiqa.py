@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import open_clip
 import pytest
 import torch
+from skimage import data
 
 from attiqa.clip.clipiqa import ClipIqa
 from attiqa.clip.embedding import ClipEncoder, Preprocess, load_clip
+from attiqa.clip.labels import antonym_probabilities
 from attiqa.clip.learned_prompts import LearnedPrompts, fit_prompts, load_prompts, save_prompts
+from attiqa.distortions import DISTORTIONS
 from attiqa.errors import InputError
+from attiqa.images import to_float
+from attiqa.metrics import srocc
 from tests.tiny_clip import CONFIG, write_tiny_clip
 
 MEAN, STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
@@ -77,6 +83,34 @@ def test_learned_prompts_start_as_clip_reads_the_same_words(encoder: ClipEncoder
         got = prompts()
     expected = encoder.embed_texts(["very very Good photo.", "very very Bad photo."])
     torch.testing.assert_close(got, expected, atol=1e-6, rtol=0)
+
+
+def test_prompts_fitted_to_a_few_ratings_order_a_photograph_they_never_saw() -> None:
+    torch.manual_seed(1)
+    text = {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2}
+    model = open_clip.CLIP(**{**CONFIG, "text_cfg": text})
+    model.logit_scale.data.fill_(math.log(100))
+    tokenizer = open_clip.SimpleTokenizer(context_length=16)
+    encoder = ClipEncoder(model, tokenizer, Preprocess(32, MEAN, STD, "bicubic", "shortest"), {"digest": "t"})
+    levels = torch.linspace(-1, 0, 8)
+    graded = []
+    for photograph in (image()[100:196, 100:196] for image in (data.astronaut, data.coffee, data.chelsea)):
+        versions = to_float(torch.from_numpy(photograph).permute(2, 0, 1)).expand(8, -1, -1, -1)
+        noisy = DISTORTIONS["noisiness"](versions, levels, torch.Generator().manual_seed(0))
+        graded.append(ClipIqa(encoder).embed(noisy))
+    seen, unseen = torch.cat(graded[:2]), graded[2]
+    opinions = (1 + levels).repeat(2)
+
+    def judged(steps: int, rate: float) -> tuple[float, float]:
+        """Squared error on what was rated, rank correlation on what was not."""
+        prompts = fit_prompts(encoder, seen, opinions, length=4, steps=steps, learning_rate=rate)
+        positive, negative = prompts().detach()[:, None]
+        error = (antonym_probabilities(seen, positive, negative)[:, 0] - opinions).square().mean()
+        return float(error), srocc(antonym_probabilities(unseen, positive, negative)[:, 0], levels)
+
+    (first_error, first_order), (error, order) = judged(1, 0.0), judged(150, 0.01)
+    assert error < opinions.var(correction=0) < first_error  # better than any constant
+    assert order > 0.9 > 0 > first_order
 
 
 def test_wrong_material_for_learned_prompts_is_a_sentence(encoder: ClipEncoder, tmp_path: Path) -> None:
