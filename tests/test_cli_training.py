@@ -132,7 +132,7 @@ def test_a_sixth_attribute_needs_a_file_and_labels_alone(photographs: Path, tmp_
     assert load(tmp_path / "run").attribute_names[-1] == "composition"
 
 
-def _train(rank: int, count: int, port: int, photographs: str, out: str) -> None:
+def _train(rank: int, count: int, port: int, photographs: str, out: str, frozen: bool) -> None:
     if count > 1:
         distributed.init_process_group(
             "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=count
@@ -142,27 +142,74 @@ def _train(rank: int, count: int, port: int, photographs: str, out: str) -> None
     pool = PhotographPool(list_entries([Path(photographs) / "class0"]))
     processes = Processes()
     batches = DistortedBatches(pool, NAMES, scenes=2, versions=4, side=64, processes=processes)
-    losses = pretrain(network, batches, 4, quality_weight=1.0, processes=processes)
-    np.savez(f"{out}/{count}-{rank}.npz", losses=losses, weights=network.heads.first.weight.detach().numpy())
+    losses = pretrain(network, batches, 4, quality_weight=1.0, frozen_statistics=frozen, processes=processes)
+    weights, statistics = network.heads.first.weight.detach(), next(network.backbone.buffers())
+    np.savez(
+        f"{out}/{count}-{rank}.npz", losses=losses, weights=weights.numpy(), statistics=statistics.numpy()
+    )
     if count > 1:
         distributed.destroy_process_group()
 
 
-def test_two_processes_train_as_one_does(photographs: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("frozen", [True, False])
+def test_two_processes_train_as_one_does(frozen: bool, photographs: Path, tmp_path: Path) -> None:
+    """Also where batch norms learn their statistics: those are of the whole batch."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    _train(0, 1, port, str(photographs), str(tmp_path))
+    _train(0, 1, port, str(photographs), str(tmp_path), frozen)
     multiprocessing.start_processes(
-        _train, (2, port, str(photographs), str(tmp_path)), nprocs=2, start_method="fork"
+        _train, (2, port, str(photographs), str(tmp_path), frozen), nprocs=2, start_method="fork"
     )
     one, first, second = (np.load(tmp_path / f"{name}.npz") for name in ("1-0", "2-0", "2-1"))
-    np.testing.assert_allclose(first["losses"], one["losses"], rtol=1e-4)
+    # where statistics are learnt, every rounding is divided by the spread of a few images
+    np.testing.assert_allclose(first["losses"], one["losses"], rtol=1e-4 if frozen else 1e-3)
+    np.testing.assert_allclose(first["statistics"], one["statistics"], rtol=1e-4, atol=1e-6)
     # Adam divides by the gradient's size, so weights of vanishing gradient follow its rounding
     start = tiny_network().heads.first.weight.detach().numpy()
     difference, change = np.abs(first["weights"] - one["weights"]), np.abs(one["weights"] - start)
     assert difference.mean() < 0.1 * change.mean()
     np.testing.assert_array_equal(first["weights"], second["weights"])
+
+
+def _normalise(rank: int, port: int, out: str) -> None:
+    """Each process's outputs and gradients of a shared batch norm on its half of a batch."""
+    distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    layers = torch.nn.Sequential(torch.nn.BatchNorm2d(3)).train()
+    Processes().share_statistics(layers)
+    generator = torch.Generator().manual_seed(0)
+    images, weights = torch.randn(2, 6, 3, 4, 5, generator=generator)[:, 3 * rank : 3 * rank + 3]
+    images.requires_grad_()
+    outputs = layers(2 + 3 * images)
+    (outputs**2 * weights).sum().backward()
+    Processes().sum_gradients(list(layers.parameters()))
+    found = {"outputs": outputs.detach(), "images": images.grad, "scale": layers[0].weight.grad}
+    found |= {"mean": layers[0].running_mean, "variance": layers[0].running_var}
+    np.savez(f"{out}/{rank}.npz", **found)
+    distributed.destroy_process_group()
+
+
+def test_a_shared_batch_norm_is_torchs_on_the_whole_batch(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    multiprocessing.start_processes(_normalise, (port, str(tmp_path)), nprocs=2, start_method="fork")
+    norm = torch.nn.BatchNorm2d(3).train()
+    images, weights = torch.randn(2, 6, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    images.requires_grad_()
+    outputs = norm(2 + 3 * images)
+    (outputs**2 * weights).sum().backward()
+    halves = [np.load(tmp_path / f"{rank}.npz") for rank in (0, 1)]
+    for name, expected in (("outputs", outputs), ("images", images.grad)):
+        got = np.concatenate([half[name] for half in halves])
+        np.testing.assert_allclose(got, expected.detach().numpy(), rtol=1e-4, atol=1e-5)
+    for name, expected in (
+        ("scale", norm.weight.grad),
+        ("mean", norm.running_mean),
+        ("variance", norm.running_var),
+    ):
+        for half in halves:
+            np.testing.assert_allclose(half[name], expected.numpy(), rtol=1e-4, atol=1e-6)
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,9 @@ from attiqa.distortions import DISTORTIONS
 from attiqa.errors import InputError
 from attiqa.training.agreement import cross_talk, pristine_preference
 from attiqa.training.distorted import DistortedBatches, LabelledBatch, severity_order
+from attiqa.training.loop import cosine_rate, prefetched
 from attiqa.training.photographs import PhotographPool
-from attiqa.training.pretraining import cosine_rate, prefetched, pretrain
+from attiqa.training.pretraining import pretrain
 from tests.tiny import tiny_network
 
 NAMES = read_attributes().names

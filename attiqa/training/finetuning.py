@@ -16,7 +16,7 @@ from attiqa.errors import InputError
 from attiqa.images import read_image, to_float
 from attiqa.nn.backbones import freeze_normalisation
 from attiqa.nn.network import AttributeNetwork
-from attiqa.training.pretraining import cosine_rate
+from attiqa.training.loop import cosine_rate
 from attiqa.training.state import load_state, save_state
 from attiqa.views import CROP_SIDE, SHORT_SIDE, five_crops, short_side
 

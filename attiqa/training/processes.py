@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import distributed
+from torch import distributed, nn
 
 
 class Processes:
@@ -57,3 +58,61 @@ class Processes:
         distributed.all_reduce(flat)
         for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
+
+    def share_statistics(self, network: nn.Module) -> None:
+        """Let every batch norm of `network` normalise by the whole batch, in place, as one process would."""
+        if self.count == 1:
+            return
+        for module in network.modules():
+            for name, part in module.named_children():
+                if type(part) is nn.BatchNorm2d:
+                    setattr(module, name, SharedBatchNorm(part, self.count))
+
+
+class SharedBatchNorm(nn.BatchNorm2d):
+    """A batch norm over the batches of all processes, which hold equal shares.
+
+    `torch.nn.SyncBatchNorm` runs on GPUs alone, and averages gradients over processes where `Processes` adds
+    them up.
+    """
+
+    def __init__(self, norm: nn.BatchNorm2d, count: int) -> None:
+        super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+        self.__dict__.update(norm.__dict__)  # the same parameters and buffers, which an optimiser may hold
+        self.count = count
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Normalise ``(B_local, C, H, W)``."""
+        if not self.training:
+            return super().forward(input)
+        values = input.float()
+        mean = _Sum.apply(values.mean((0, 2, 3))) / self.count
+        centred = values - mean.view(1, -1, 1, 1)
+        variance = _Sum.apply(centred.square().mean((0, 2, 3))) / self.count
+        self._remember(mean.detach(), variance.detach(), self.count * values[:, 0].numel())
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return (centred * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)).to(input.dtype)
+
+    def _remember(self, mean: torch.Tensor, variance: torch.Tensor, size: int) -> None:
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked.add_(1)
+        share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(variance * size / (size - 1), share)  # unbiased, as `nn.BatchNorm2d` keeps it
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over processes; what each of them asks of it by gradient is added up too."""
+
+    @staticmethod
+    def forward(context: Any, values: torch.Tensor) -> torch.Tensor:
+        total = values.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        total = gradients[0].clone()
+        distributed.all_reduce(total)
+        return total
