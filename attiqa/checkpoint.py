@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from safetensors.torch import save_file
 from attiqa.errors import InputError
 from attiqa.files import atomic_path, file_digest, read_json, write_json
 from attiqa.nn.backbones import read_safetensors
-from attiqa.nn.network import AttributeNetwork, network_from_card
+from attiqa.nn.network import AttributeNetwork, QualityNetwork
 
 FORMAT = "attiqa-checkpoint-1"
-KIND = "attiqa"
+# kind of network -> module with `network_from_card`, imported when needed: CLIP takes seconds to import
+KINDS = {"attiqa": "attiqa.nn.network", "qualiclip": "attiqa.clip.prompted"}
 
 
 def card_path(weights: str | Path) -> Path:
@@ -23,7 +25,7 @@ def card_path(weights: str | Path) -> Path:
 
 
 def save_checkpoint(
-    path: str | Path, network: AttributeNetwork, card: dict[str, Any], dtype: torch.dtype = torch.float32
+    path: str | Path, network: QualityNetwork, card: dict[str, Any], dtype: torch.dtype = torch.float32
 ) -> dict[str, Any]:
     """Write ``path`` (safetensors) and its card; each appears whole or not at all.
 
@@ -52,20 +54,34 @@ def save_checkpoint(
 
 
 def read_card(path: str | Path) -> dict[str, Any]:
-    """The card of the weights at `path`, checked for its format and its kind of network."""
+    """The card of the weights at `path`, checked for its format and that its kind of network is known."""
     beside = card_path(path)
     card = read_json(beside, "the card of the checkpoint")
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         raise InputError(f"{beside} is not a checkpoint card of this package; expected format {FORMAT!r}.")
     architecture = card.get("architecture")
     kind = architecture.get("kind") if isinstance(architecture, dict) else None
-    if kind != KIND:
-        raise InputError(f"{path} holds a network of kind {kind!r}; this reader builds {KIND!r} networks.")
+    if kind not in KINDS:
+        raise InputError(
+            f"{path} holds a network of kind {kind!r}; "
+            f"this reader builds {', '.join(map(repr, KINDS))} networks."
+        )
     return card
 
 
 def load_checkpoint(path: str | Path) -> tuple[AttributeNetwork, dict[str, Any]]:
-    """Read weights and card; the network is float32, in evaluation mode, on the CPU.
+    """As `load_network`, of ATTIQA's own kind alone, which is what fine-tuning and the fits need."""
+    network, card = load_network(path)
+    if not isinstance(network, AttributeNetwork):
+        raise InputError(
+            f"{path} holds a network of kind {card['architecture']['kind']!r}, which only scores; "
+            "give one of kind 'attiqa'."
+        )
+    return network, card
+
+
+def load_network(path: str | Path) -> tuple[QualityNetwork, dict[str, Any]]:
+    """Read weights and card of any kind; the network is float32, in evaluation mode, on the CPU.
 
     Raises:
         InputError: file or card missing, file truncated, or weights that are not of the card's architecture.
@@ -75,9 +91,10 @@ def load_checkpoint(path: str | Path) -> tuple[AttributeNetwork, dict[str, Any]]
         raise InputError(f"{path} does not exist; expected a checkpoint (.safetensors with its .json card).")
     card = read_card(path)
     tensors = read_safetensors(path)
+    builder = importlib.import_module(KINDS[card["architecture"]["kind"]])
     try:
-        network = network_from_card(card["architecture"])
-    except TypeError as error:
+        network: QualityNetwork = builder.network_from_card(card["architecture"])
+    except (TypeError, KeyError) as error:
         raise InputError(f"{card_path(path)} describes an unknown architecture ({error}).") from None
     own = network.state_dict()
     wrong = sorted(

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from attiqa.checkpoint import card_path, load_checkpoint
+from attiqa.checkpoint import card_path, load_network
 from attiqa.errors import InputError
 from attiqa.nn.backbones import pad_to_minimum
-from attiqa.nn.network import AttributeNetwork
+from attiqa.nn.network import QualityNetwork
 from attiqa.views import look
 
 DEFAULT_MODEL = "attiqa-mini"
@@ -31,7 +31,7 @@ class QualityModel:
 
     def __init__(
         self,
-        network: AttributeNetwork,
+        network: QualityNetwork,
         card: dict[str, Any],
         device: str | torch.device = "cpu",
         precision: str = "float32",
@@ -39,7 +39,7 @@ class QualityModel:
         """Wrap a trained network.
 
         Args:
-            network: as `attiqa.checkpoint.load_checkpoint` returns it.
+            network: as `attiqa.checkpoint.load_network` returns it.
             card: its card; ``attributes`` names the columns, ``digest`` identifies the weights.
             device: where it runs; images are moved there.
             precision: ``float32``, or ``bfloat16`` for autocast, faster where the processor has it.
@@ -137,7 +137,7 @@ def load(
     Raises:
         InputError: unknown name, missing or truncated file, no card, other architecture, hub unreachable.
     """
-    network, card = load_checkpoint(find_weights(name_or_path))
+    network, card = load_network(find_weights(name_or_path))
     return QualityModel(network, card, device, precision)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from attiqa.attributes import AttributeSet, read_attributes
@@ -23,13 +24,17 @@ from attiqa.options import as_record, option, parse
 from attiqa.training.agreement import cross_talk
 from attiqa.training.distorted import DistortedBatches
 from attiqa.training.labelled import LabelledBatches
+from attiqa.training.loop import BatchSource
 from attiqa.training.photographs import PhotographPool
-from attiqa.training.pretraining import LOSSES, BatchSource, pretrain
+from attiqa.training.pretraining import LOSSES, pretrain
 from attiqa.training.processes import Processes
-from attiqa.training.store import Entry, list_entries, read_labels
+from attiqa.training.store import Entry, divided, list_entries, read_labels
 from attiqa.views import whole
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+# what trains -> module with its own options and `main`; "attiqa" is this one
+METHODS = {"attiqa": "", "qualiclip": "attiqa.cli.qualiclip"}
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,9 @@ class Options:
         help="image files, folders (ImageNet's layout too) and WebDataset .tar shards", positional=True
     )
     out: Path = option(help="run folder; a run found there is continued exactly", metavar="RUN")
+    method: str = option(
+        "attiqa", choices=tuple(METHODS), help="what is trained; `--method NAME --help` lists its options"
+    )
     labels: str = option(
         "distortion",
         help="'distortion' (levels of graded distortions), or a CSV with path and one column an attribute, "
@@ -82,6 +90,9 @@ class Options:
 @command
 def main(argv: list[str] | None = None) -> int:
     """Train and write ``RUN/model.safetensors`` with its card; returns the exit code."""
+    method, argv = chosen_method(sys.argv[1:] if argv is None else argv)
+    if METHODS[method]:
+        return int(importlib.import_module(METHODS[method]).main(argv))
     options = parse(Options, argv, prog="attiqa pretrain", description=str(__doc__))
     processes = Processes.start(on_cpu=options.device == "cpu")
     attributes = read_attributes(options.attributes)
@@ -117,15 +128,12 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def divided(entries: list[Entry], share: float, seed: int) -> tuple[list[Entry], list[Entry]]:
-    """Training and held-out images, at random."""
-    order = np.random.default_rng(seed).permutation(len(entries))
-    count = round(share * len(entries))
-    held_out = set(order[:count].tolist())
-    return (
-        [entry for index, entry in enumerate(entries) if index not in held_out],
-        [entries[index] for index in sorted(held_out)],
-    )
+def chosen_method(argv: Sequence[str]) -> tuple[str, list[str]]:
+    """Take ``--method`` out of the arguments: each method parses the others by itself."""
+    parser = argparse.ArgumentParser(prog="attiqa pretrain", add_help=False, allow_abbrev=False)
+    parser.add_argument("--method", choices=tuple(METHODS), default="attiqa")
+    known, rest = parser.parse_known_args(argv)
+    return known.method, rest
 
 
 Validate = Callable[[AttributeNetwork], dict[str, float]]

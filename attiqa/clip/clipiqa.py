@@ -7,6 +7,7 @@ without the positional embedding, so that images keep their size.
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -17,6 +18,8 @@ from attiqa.clip.labels import antonym_differences
 from attiqa.errors import InputError
 
 GOOD, BAD = "Good photo.", "Bad photo."
+
+Tower = TypeVar("Tower", bound=nn.Module)
 
 
 class ClipIqa:
@@ -47,7 +50,7 @@ class ClipIqa:
             encoder.embed_texts([side])[0] if isinstance(side, str) else side.to(encoder.device)
             for side in (positive, negative)
         ]
-        self._tower = None if positional_embedding else _without_positions(encoder.model.visual)
+        self._tower = None if positional_embedding else without_positions(encoder.model.visual)
 
     @torch.inference_mode()
     def embed(self, images: torch.Tensor) -> torch.Tensor:
@@ -66,7 +69,7 @@ class ClipIqa:
     __call__ = score
 
 
-def _without_positions(tower: nn.Module) -> nn.Module:
+def without_positions(tower: Tower) -> Tower:
     """A copy of an image tower whose positional embedding is one zero row, which broadcasts to any size."""
     tower = copy.deepcopy(tower)
     owner = getattr(tower, "attnpool", tower)  # the ResNets have it in their attention pooling

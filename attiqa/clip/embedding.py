@@ -85,6 +85,7 @@ class ClipEncoder:
         preprocess: what the weights expect.
         identity: JSON record that tells one encoder from another: model, tag, digest, activation, size, dim.
         logit_scale: the temperature's inverse that the model was trained with (100 for OpenAI's).
+        config: open_clip's configuration of the model, activation included; empty where it is unknown.
     """
 
     def __init__(
@@ -94,8 +95,10 @@ class ClipEncoder:
         preprocess: Preprocess,
         identity: dict[str, Any],
         device: torch.device | str = "cpu",
+        config: dict[str, Any] | None = None,
     ) -> None:
         keep_freed_memory()
+        self.config = config or {}
         self.model = model.eval().requires_grad_(False).to(device)
         self.preprocess = preprocess
         self.device = torch.device(device)
@@ -187,9 +190,9 @@ def build_encoder(found: ClipWeights, device: torch.device | str = "cpu") -> Cli
         "digest": file_digest(found.path),
         "activation": "quickgelu" if found.quick_gelu else "gelu",
     }
-    return ClipEncoder(
-        network, open_clip.get_tokenizer(found.model), _preprocess_of(network), identity, device
-    )
+    tokenizer, preprocess = open_clip.get_tokenizer(found.model), _preprocess_of(network)
+    config = {**open_clip.get_model_config(found.model), "quick_gelu": found.quick_gelu}
+    return ClipEncoder(network, tokenizer, preprocess, identity, device, config)
 
 
 @contextmanager

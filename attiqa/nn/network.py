@@ -57,7 +57,27 @@ class Regressor(nn.Module):
         return (self.mlp(hidden) + self.linear(hidden)).squeeze(-1)
 
 
-class AttributeNetwork(nn.Module):
+class QualityNetwork(nn.Module):
+    """What a quality model runs: a backbone to features, and attributes and quality from those.
+
+    Attributes:
+        architecture: JSON values, for the card, from which the module of its ``kind`` rebuilds it untrained.
+        backbone: ``(B, 3, H, W)`` display sRGB in [0, 1] to features ``(B, D)``.
+    """
+
+    architecture: dict[str, Any]
+    backbone: nn.Module
+
+    def outputs(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features ``(B, D)`` to attributes ``(B, K)`` and quality ``(B,)``."""
+        raise NotImplementedError
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """``(B, 3, H, W)`` display sRGB in [0, 1] to attributes ``(B, K)`` and quality ``(B,)``."""
+        return self.outputs(self.backbone(images))
+
+
+class AttributeNetwork(QualityNetwork):
     """Attributes and a quality score from one backbone.
 
     Section 3.5: for MOS the last layer of each head is dropped, the hidden layers are concatenated and a
@@ -65,10 +85,12 @@ class AttributeNetwork(nn.Module):
     its attributes.
     """
 
+    backbone: Backbone
+
     def __init__(self, backbone: Backbone, attributes: int, hidden: int, regressor_hidden: int) -> None:
         super().__init__()
         keep_freed_memory()  # activations
-        self.architecture: dict[str, Any] = {}  # what `build_network` was given; goes onto the card
+        self.architecture = {}  # what `build_network` was given
         self.backbone = backbone
         self.heads = AttributeHeads(backbone.width, hidden, attributes)
         self.regressor = Regressor(attributes * hidden, regressor_hidden)
@@ -83,10 +105,6 @@ class AttributeNetwork(nn.Module):
         """``(B, 3, H, W)`` display sRGB to the concatenated hidden layers of the heads, ``(B, D)``."""
         features = self.backbone(images.contiguous(memory_format=torch.channels_last))
         return self.heads.hidden(features).flatten(1)
-
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """``(B, 3, H, W)`` display sRGB in [0, 1] to attributes ``(B, K)`` and quality ``(B,)``."""
-        return self.outputs(self.backbone(images))
 
 
 def build_network(

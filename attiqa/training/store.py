@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from attiqa.errors import InputError
@@ -109,3 +110,14 @@ def read_labels(
     if not kept:
         raise InputError(f"no row of {path} names one of the {len(entries)} images, as {entries[0].key}.")
     return kept, torch.tensor(labels)
+
+
+def divided(entries: Sequence[Entry], share: float, seed: int) -> tuple[list[Entry], list[Entry]]:
+    """Training and held-out images, at random: the share of the latter is `share`."""
+    order = np.random.default_rng(seed).permutation(len(entries))
+    count = round(share * len(entries))
+    held_out = set(order[:count].tolist())
+    return (
+        [entry for index, entry in enumerate(entries) if index not in held_out],
+        [entries[index] for index in sorted(held_out)],
+    )
