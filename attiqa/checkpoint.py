@@ -16,7 +16,7 @@ from attiqa.nn.network import AttributeNetwork, QualityNetwork
 
 FORMAT = "attiqa-checkpoint-1"
 # kind of network -> module with `network_from_card`, imported when needed: CLIP takes seconds to import
-KINDS = {"attiqa": "attiqa.nn.network", "qualiclip": "attiqa.clip.prompted"}
+KINDS = {"attiqa": "attiqa.nn.network", "qualiclip": "attiqa.clip.prompted", "sfd-iqa": "attiqa.clip.sfd"}
 
 
 def card_path(weights: str | Path) -> Path:

@@ -34,7 +34,7 @@ from attiqa.views import whole
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 # what trains -> module with its own options and `main`; "attiqa" is this one
-METHODS = {"attiqa": "", "qualiclip": "attiqa.cli.qualiclip"}
+METHODS = {"attiqa": "", "qualiclip": "attiqa.cli.qualiclip", "sfd-iqa": "attiqa.cli.sfd"}
 
 
 @dataclass(frozen=True)
