@@ -13,14 +13,17 @@ import torch
 from attiqa.attributes import AttributeSet
 from attiqa.cli.clip_options import ClipOptions
 from attiqa.clip.cache import EmbeddingCache
-from attiqa.clip.embedding import ClipEncoder
+from attiqa.clip.embedding import ClipEncoder, build_encoder
 from attiqa.clip.folder import Embedded, embed_files
 from attiqa.clip.labels import antonym_differences, text_pairs
 from attiqa.clip.prompts import named_set, set_record
+from attiqa.clip.ray_folder import embed_files_on_ray
+from attiqa.devices import pick_device
 from attiqa.errors import InputError, command
 from attiqa.files import atomic_path, write_json
 from attiqa.images import list_images
 from attiqa.options import option, parse
+from attiqa.ray_engine import ENGINES, start_ray
 
 _ROWS = 65536
 
@@ -32,6 +35,11 @@ class LabelOptions(ClipOptions):
     images: list[Path] = option(help="image files and folders", positional=True)
     out: Path = option(help="the cache folder; a cache that exists is continued", metavar="CACHE")
     prompts: str = option("paper", help="named prompt set, or a file that `attiqa prompts select` wrote")
+    engine: str = option(
+        "local",
+        choices=ENGINES,
+        help="ray: on the actors of a Ray cluster (extra ray), for very large sets; --workers counts them",
+    )
 
 
 @command
@@ -46,9 +54,16 @@ def main(argv: list[str] | None = None) -> int:
     )
     attributes = named_set(options.prompts)
     paths = list_images(options.images)
-    encoder = options.encoder()
+    if options.engine == "ray":
+        start_ray()
+    found = options.find()
+    # on Ray, the actors have the devices; this process embeds the prompts
+    encoder = build_encoder(found, "cpu" if options.engine == "ray" else pick_device(options.device))
     cache = options.open_cache(options.out, encoder)
-    embedded = embed_files(encoder, cache, paths, **options.embedding)
+    if options.engine == "ray":
+        embedded = embed_files_on_ray(found, cache, paths, device=options.device, **options.embedding)
+    else:
+        embedded = embed_files(encoder, cache, paths, **options.embedding)
     report_failures(embedded.failures)
     if not embedded.digests:
         raise InputError(f"none of the {len(paths)} files could be read; see the lines above.")

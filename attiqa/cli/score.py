@@ -13,6 +13,7 @@ from attiqa.devices import pick_device
 from attiqa.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, command
 from attiqa.model import DEFAULT_MODEL, QualityModel, load
 from attiqa.options import option, parse
+from attiqa.ray_engine import ENGINES, score_files_on_ray, start_ray
 from attiqa.score_table import ScoreTable, as_row, score_protocol
 from attiqa.scoring import ScoredImage, expand_inputs, score_files
 from attiqa.views import VIEWS
@@ -29,6 +30,11 @@ class ScoreOptions:
     workers: int = option(0, help="threads that decode images; 0 takes one for each processor")
     batch: int = option(32, help="images in one forward pass")
     device: str = option("auto", help="cpu, cuda, or auto")
+    engine: str = option(
+        "local",
+        choices=ENGINES,
+        help="ray: on the actors of a Ray cluster (extra ray), for very large sets; --workers counts them",
+    )
 
     def __post_init__(self) -> None:
         if self.batch < 1:
@@ -47,7 +53,10 @@ def main(argv: list[str] | None = None) -> int:
         description="Quality and five attributes of images; higher is better, for noisiness: cleaner.",
     )
     paths = expand_inputs(options.paths)
-    model = load(options.model, device=pick_device(options.device))
+    if options.engine == "ray":
+        start_ray()
+    # on Ray, the actors have the devices
+    model = load(options.model, device="cpu" if options.engine == "ray" else pick_device(options.device))
     if options.csv is None:
         return _report(*_print_table(model, _results(model, paths, options), paths))
     with ScoreTable(options.csv, score_protocol(model, options.crops), model.attribute_names) as table:
@@ -66,9 +75,20 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _results(model: QualityModel, paths: Sequence[Path], options: ScoreOptions) -> Iterator[ScoredImage]:
-    results = score_files(
-        model, paths, crops=options.crops, batch=options.batch, workers=options.workers or None
-    )
+    if options.engine == "ray":
+        results = score_files_on_ray(
+            model,
+            options.model,
+            paths,
+            crops=options.crops,
+            batch=options.batch,
+            workers=options.workers,
+            device=options.device,
+        )
+    else:
+        results = score_files(
+            model, paths, crops=options.crops, batch=options.batch, workers=options.workers or None
+        )
     # no bar where nobody watches, nor for a handful of files
     quiet = None if len(paths) > options.batch else True
     yield from tqdm(results, total=len(paths), unit="image", disable=quiet)

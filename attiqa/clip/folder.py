@@ -47,7 +47,7 @@ class Embedded:
     failures: list[tuple[Path, str]] = field(default_factory=list)
 
 
-class _Windows(Dataset[Item]):
+class Windows(Dataset[Item]):
     """Files to windows, skipping the decoding of what the cache already has."""
 
     def __init__(
@@ -124,7 +124,7 @@ def embed_files(
     result = Embedded()
     pending = Pending(cache)
     order = np.random.default_rng().permutation(len(paths)).tolist()
-    dataset = _Windows(paths, frozenset(pending.known), encoder.preprocess, crops)
+    dataset = Windows(paths, frozenset(pending.known), encoder.preprocess, crops)
     loader = DataLoader(dataset, batch_size=None, sampler=order, num_workers=workers)
     with tqdm(total=len(paths), unit="image", desc="embedding", disable=not progress) as bar:
         try:
