@@ -94,9 +94,14 @@ def map_files(
 
     Yields:
         what the actor returned, as NumPy columns of some rows each.
+
+    Raises:
+        InputError: Ray is not installed, cannot be reached, or has no GPU where one is asked for.
     """
     ray = start_ray()
     gpus = int(ray.cluster_resources().get("GPU", 0)) if device == "auto" or "cuda" in device else 0
+    if "cuda" in device and not gpus:
+        raise InputError(f"the Ray cluster has no GPU for --device {device}; take --device cpu.")
     size = workers or gpus or int(ray.cluster_resources().get("CPU", 1))
     for start in range(0, len(paths), _PATHS_AT_ONCE):
         part = [{"path": str(path)} for path in paths[start : start + _PATHS_AT_ONCE]]
