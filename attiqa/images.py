@@ -1,17 +1,21 @@
 """Reading photographs from disk as display sRGB.
 
-Whatever the file holds (EXIF orientation, grey, alpha, palette, CMYK, 16 bits a sample), what comes out
-is one layout: ``(3, H, W)``, display sRGB. What cannot be brought to it is refused in a sentence.
+Whatever the file holds (EXIF orientation, grey, alpha, palette, CMYK, 16 bits a sample, an embedded ICC
+profile), what comes out is one layout: ``(3, H, W)``, display sRGB. What cannot be brought to it is refused
+in a sentence.
 """
 
 from __future__ import annotations
 
+import functools
+import io
+import logging
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from attiqa.errors import InputError
 
@@ -20,16 +24,24 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".
 # Pillow holds 16-bit grey in these modes; 16-bit RGB files it reads as 8-bit RGB
 _DEEP_GREY = {"I;16", "I;16L", "I;16B", "I;16N", "I"}
 
+# the modes that a profile of a colour space (ICC.1, table 19) describes, and what they become
+_PROFILED = {"RGB": {"RGB": "RGB", "RGBA": "RGBA"}, "GRAY": {"L": "RGB"}, "CMYK": {"CMYK": "RGB"}}
+_SAME = 2  # 8-bit levels; a profile that moves no colour further is sRGB under another maker's name
 
-def read_image(path: str | Path) -> torch.Tensor:
+
+def read_image(path: str | Path, profiles: bool = True) -> torch.Tensor:
     """Read an image file.
 
     Args:
         path: JPEG, PNG, WebP, BMP or TIFF.
+        profiles: whether colours of an embedded ICC profile are converted to sRGB; otherwise the numbers are
+            taken for sRGB as they stand.
 
     Returns:
         uint8 ``(3, H, W)``, interleaved in memory, display sRGB in [0, 255], EXIF orientation applied, alpha
-        composed on black.
+        composed on black. The intent of a conversion is relative colorimetric, with black point compensation
+        (our choice). Grey of 16 bits is not converted, and with a profile that cannot be used the numbers are
+        taken for sRGB, which a warning says.
 
     Raises:
         InputError: the file is missing, empty, truncated, or no image that can be brought to this form.
@@ -39,14 +51,17 @@ def read_image(path: str | Path) -> torch.Tensor:
         raise InputError(f"{path} is not a file; expected an image ({', '.join(sorted(IMAGE_SUFFIXES))}).")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes); expected an image.")
-    return decode_image(path, path)
+    return decode_image(path, path, profiles)
 
 
-def decode_image(source: Path | IO[bytes], path: str | Path) -> torch.Tensor:
+def decode_image(source: Path | IO[bytes], path: str | Path, profiles: bool = True) -> torch.Tensor:
     """As `read_image`, from a file or from bytes in memory; `path` is what error sentences call it."""
     try:
         with Image.open(source) as opened:
-            return _to_rgb(ImageOps.exif_transpose(opened), path)
+            image = ImageOps.exif_transpose(opened)
+            if not profiles:
+                image.info.pop("icc_profile", None)
+            return _to_rgb(image, path)
     except InputError:  # a ValueError itself, and a sentence already
         raise
     except UnidentifiedImageError:
@@ -65,11 +80,59 @@ def _to_rgb(image: Image.Image, path: str | Path) -> torch.Tensor:
         )
     else:
         if "A" in image.getbands() or "transparency" in image.info:
-            image = image.convert("RGBA")
+            image = _to_srgb(image.convert("RGBA"), path)
             image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
+        else:
+            image = _to_srgb(image, path)
         pixels = np.array(image.convert("RGB"))
     # the decoder's interleaved samples seen as (3, H, W): what channels_last is, without a copy
     return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def _to_srgb(image: Image.Image, path: str | Path) -> Image.Image:
+    """The image with the colours that its profile, if it has one, gives it in sRGB."""
+    profile = image.info.get("icc_profile")
+    if not profile:
+        return image
+    try:
+        space = _space(profile)
+        if space == "RGB" and image.mode not in ("RGBA", "CMYK"):
+            image = image.convert("RGB")
+        transform = _transform(profile, space, image.mode)
+        return image if transform is None else ImageCms.applyTransform(image, transform) or image
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
+        logging.getLogger(__name__).warning(
+            "%s: its colour profile cannot be used (%s), so its colours are taken for sRGB.", path, error
+        )
+        return image
+
+
+def _space(profile: bytes) -> str:
+    return ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile.xcolor_space.strip()
+
+
+@functools.lru_cache(maxsize=32)
+def _transform(profile: bytes, space: str, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """From `profile`, of the colour space `space`, to sRGB for images of `mode`; None where both agree."""
+    after = _PROFILED.get(space, {}).get(mode)
+    if after is None:
+        raise ValueError(f"it describes {space}, and the image is {mode}")
+    transform = ImageCms.buildTransform(
+        ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+        ImageCms.createProfile("sRGB"),
+        mode,
+        after,
+        ImageCms.Intent.RELATIVE_COLORIMETRIC,
+        ImageCms.Flags.BLACKPOINTCOMPENSATION,
+    )
+    if space != "RGB":
+        return transform
+    levels = np.linspace(0, 255, 6).round().astype(np.uint8)
+    cube = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(6, 36, 3)
+    probe = Image.fromarray(cube).convert(mode)
+    shown = ImageCms.applyTransform(probe, transform) or probe
+    moved = np.array(shown.convert("RGB")).astype(int) - cube
+    return None if np.abs(moved).max() <= _SAME else transform
 
 
 def to_float(image: torch.Tensor) -> torch.Tensor:
