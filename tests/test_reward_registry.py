@@ -61,3 +61,26 @@ def test_a_reward_of_ones_own_comes_by_module_and_name(
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
     with pytest.raises(InputError, match="no reward named 'shiny'; choose guarded, attiqa-mini, sharpness"):
         build_reward("shiny")
+
+
+def test_the_parts_of_the_guard_are_options() -> None:
+    reward = build_reward("guarded:views=whole+mirrored,deviations=0,clip_weight=0,color_radius=5")
+    assert isinstance(reward, GuardedReward)
+    assert reward.views == ("whole", "mirrored")
+    assert (reward.deviations, reward.clip_weight, reward.color_radius) == (0.0, 0.0, 5.0)
+    assert reward.color_weight == GuardedReward([TinyModel()]).color_weight  # the rest stays as it is
+    images_, neutral = images(), images()
+    plain = build_reward("guarded:views=whole,deviations=0,clip_weight=0,color_weight=0")
+    bare = build_reward("attiqa-mini")
+    torch.testing.assert_close(plain(images_, neutral), bare(images_) - bare(neutral))  # unguarded
+
+
+@pytest.mark.parametrize("option", ["", "k=1", "deviations=few", "clip_weight", "deviations=nan"])
+def test_an_option_that_the_guard_does_not_have_is_refused(option: str) -> None:
+    with pytest.raises(InputError, match=r"the guard has no option .*deviations, clip_weight"):
+        build_reward(f"guarded:{option}")
+
+
+def test_a_view_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(InputError, match="views must be some of whole, mirrored, cropped"):
+        build_reward("guarded:views=sideways")

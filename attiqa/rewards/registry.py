@@ -1,15 +1,21 @@
-"""Rewards by name, for commands: ``guarded``, a model's score, one attribute, or a callable of one's own."""
+"""Rewards by name, for commands: ``guarded``, a model's score, one attribute, or a callable of one's own.
+
+The parts of the guard are options behind a colon: ``guarded:views=whole,deviations=0`` looks at the whole
+image only, ``guarded:clip_weight=0,color_weight=0`` punishes nothing; `GUARD` names them all.
+"""
 
 from __future__ import annotations
 
 import importlib
+import math
+from typing import Any
 
 import torch
 
 from attiqa.attributes import read_attributes
 from attiqa.errors import InputError
 from attiqa.model import DEFAULT_MODEL, QualityModel, load
-from attiqa.rewards.guarded import GuardedReward
+from attiqa.rewards.guarded import VIEWS, GuardedReward
 from attiqa.rewards.protocol import ReferencedReward, Reward
 
 AnyReward = Reward | ReferencedReward
@@ -33,6 +39,9 @@ class AttributeReward:
 
 _GUARDED = "guarded"
 
+# the options of `attiqa.rewards.guarded.GuardedReward` that are numbers; ``views`` is the other one
+GUARD = ("deviations", "clip_weight", "clip_tolerance", "color_weight", "color_radius")
+
 
 def reward_names() -> list[str]:
     """The names that `build_reward` knows."""
@@ -43,14 +52,18 @@ def build_reward(name: str = _GUARDED, device: str | torch.device = "cpu") -> An
     """Build a reward by name.
 
     Args:
-        name: ``guarded`` (the bundled model, guarded; needs a reference render), ``attiqa-mini`` (its bare
-            score), one of its attributes, the path of a model's ``.safetensors`` file (its bare score), or
+        name: ``guarded`` (the bundled model, guarded; needs a reference render), with options as in
+            ``guarded:views=whole+cropped,deviations=1,clip_weight=2,clip_tolerance=0.01,color_weight=0.02,
+            color_radius=12``, ``attiqa-mini`` (its bare score), one of its attributes, the path of a model's
+            ``.safetensors`` file (its bare score), or
             ``module:callable`` for a reward of one's own, which imports and so runs that module.
         device: where the scores are computed.
 
     Raises:
         InputError: the name is unknown; the sentence lists the known ones.
     """
+    if name.startswith(f"{_GUARDED}:"):
+        return GuardedReward([load(DEFAULT_MODEL, device=device)], **_guard_options(name))
     if name in reward_names():
         model = load(DEFAULT_MODEL, device=device)
         if name == _GUARDED:
@@ -62,8 +75,32 @@ def build_reward(name: str = _GUARDED, device: str | torch.device = "cpu") -> An
         return _import_reward(name)
     raise InputError(
         f"there is no reward named {name!r}; choose {', '.join(reward_names())}, "
-        "a model's .safetensors file, or module:callable for your own."
+        "guarded:OPTION=VALUE,..., a model's .safetensors file, or module:callable for your own."
     )
+
+
+def _guard_options(name: str) -> dict[str, Any]:
+    """``guarded:views=whole+cropped,deviations=0`` to keyword arguments of `GuardedReward`."""
+    options: dict[str, Any] = {}
+    for part in name.partition(":")[2].split(","):
+        key, _, value = part.partition("=")
+        if key == "views":
+            options[key] = value.split("+")
+        elif key in GUARD and _is_finite(value):
+            options[key] = float(value)
+        else:
+            raise InputError(
+                f"the guard has no option {part!r}; it has views=NAME+NAME (of {', '.join(VIEWS)}) and, with "
+                f"a number each, {', '.join(GUARD)}, separated by commas."
+            )
+    return options
+
+
+def _is_finite(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _import_reward(name: str) -> AnyReward:
