@@ -25,6 +25,8 @@ from attiqa.files import atomic_path
 FORMAT = "attiqa-run-1"
 Tensors = dict[str, torch.Tensor]
 
+# of DQN: steps since its target was last copied, and the share of actions that are drawn
+_COUNTED = ("_n_calls", "exploration_rate")
 _REPLAY = ("actions", "rewards", "dones", "timeouts")
 
 
@@ -37,6 +39,7 @@ def save_checkpoint(path: Path, model: BaseAlgorithm, state: dict[str, Any]) -> 
         "action_space": model.action_space.np_random.bit_generator.state,
         "python": _plain(random.getstate()),
         "numpy": _numpy_counters(),
+        "own": {name: getattr(model, name) for name in _COUNTED if hasattr(model, name)},
     }
     if isinstance(model, OffPolicyAlgorithm):
         tensors |= _replay(model)
@@ -67,6 +70,8 @@ def load_checkpoint(path: Path, model: BaseAlgorithm) -> None:
         _restore_parameters(model, tensors)
         model.num_timesteps = counters["num_timesteps"]
         model._n_updates = counters["n_updates"]
+        for name, value in counters.get("own", {}).items():
+            setattr(model, name, value)
         observation = _under(tensors, "last_observation.")
         model._last_obs = {key: value.numpy() for key, value in observation.items()} or None
         model._last_episode_starts = tensors["last_episode_starts"].numpy()

@@ -71,7 +71,7 @@ def compare(
     if search_renders:
         found["coordinate_search"] = coordinate_search(bench.gains, frames, parameters, search_renders)
         found["cma_es"] = cma_es(bench.gains, frames, parameters, search_renders, seed)
-    env = make_envs(stored.card["task"], core, frames)
+    env = make_envs(stored.card["task"], core, frames, stored.algo)
     outcomes: dict[str, Outcome] = {
         "neutral": bench.neutral(),
         "libraw_auto": bench.libraw_auto(source, short_side),

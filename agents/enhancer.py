@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from agents.answers import Answer, Settings, images_of, potential_of
+from agents.drawback import draw_back, newly_clipped
 from agents.image_files import Pixels, finish
 from agents.judging import Judging
 from agents.playing import make_envs, play
 from agents.policy_file import StoredPolicy
 from attiqa.errors import InputError
-from attiqa.rewards.guarded import newly_clipped
 from isp_env.envs.core import Core
 from isp_env.frame import RawBatch, RawFrame
 from isp_env.parameters import ParameterSpace
@@ -22,10 +23,14 @@ from isp_env.pipeline import Pipeline
 from isp_env.raw import shrink
 from isp_env.sources import MemoryFrames
 
-MOST_CLIPPED = 0.01  # fraction of a picture's pixels that may be clipped where the neutral render is not
-SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)  # of what brightens in the policy's setting, tried in this order
+# of `agents.drawback`: what brightens, the shares of it that are tried in turn, and the fraction of a
+# picture's pixels that may be clipped where the neutral render is not
 _TONES = ("highlights", "whites", "tone_midtones", "tone_highlights", "contrast", "clarity", "dehaze")
-BRIGHTENING = frozenset(("exposure", "gamma", *_TONES))
+DRAW_BACK: dict[str, Any] = {
+    "brightening": ["exposure", "gamma", *_TONES],
+    "shares": [1.0, 0.75, 0.5, 0.25, 0.0],
+    "most_newly_clipped": 0.01,
+}
 PROOF_SIDE = 640  # short side of the renders that sheets and reports show
 
 
@@ -34,13 +39,13 @@ class Enhanced:
     """A policy's answer to one raw.
 
     Attributes:
-        values: ``(P,)``, physical units.
+        answer: what it sets, one row.
         neutral_score, score: plain quality of the preview, before and after.
-        share: what was taken of what brightens in the policy's setting, so that hardly a pixel is clipped
-            anew; 1 is all.
+        share: what was taken of what brightens in a setting, or of the strengths of tools, so that hardly a
+            pixel is clipped anew; 1 is all.
     """
 
-    values: torch.Tensor
+    answer: Answer
     neutral_score: float
     score: float
     share: float = 1.0
@@ -92,52 +97,62 @@ class Enhancer:
             encoder=self._scores.encoder,
         )
         numbers = np.zeros(1, np.int64)
-        setting, _ = play(make_envs(self.task, core, 1), numbers, self.stored.act)
-        values, share = self._unclipped(core, torch.as_tensor(setting, dtype=torch.float32))
-        score = core.potential_of(numbers, values)
-        return Enhanced(values[0], float(core.neutral["potential"][0]), float(score[0]), share)
+        chosen, _ = play(make_envs(self.task, core, 1, self.stored.algo), numbers, self.stored.act)
+        answer, share = self._unclipped(core, chosen)
+        score = potential_of(core, numbers, answer)
+        return Enhanced(answer, float(core.neutral["potential"][0]), float(score[0]), share)
 
-    def _unclipped(self, core: Core, setting: torch.Tensor) -> tuple[torch.Tensor, float]:
-        """Physical values near a setting ``(1, P)`` that hardly clip anew, and the share of what brightens.
+    def _unclipped(self, core: Core, chosen: Answer) -> tuple[Answer, float]:
+        """An answer near that of the policy which hardly clips anew, and the share of it that this is.
 
         The reward charges for clipped pixels on average; of a single picture nothing should be lost that the
-        neutral render has. Where less brightening does not help, the neutral values are taken. Our choice.
+        neutral render has. Of settings less is taken of what brightens, of tools less of all: of most it is
+        not known which way they move a picture. Our choice.
         """
-        numbers = np.zeros(1, np.int64)
-        (neutral,) = core.render_of(numbers, self.space.neutral_values(1))
-        brightens = torch.tensor([name in BRIGHTENING for name in self.space.names]) & (setting > 0)
-        for share in SHARES:
-            values = self.space.to_physical(torch.where(brightens, share * setting, setting))
-            (render,) = core.render_of(numbers, values)
-            if float(newly_clipped(render[None], neutral[None])) <= MOST_CLIPPED:
-                return values, share
-        return self.space.neutral_values(1), 0.0
 
-    def finished(self, frame: RawFrame, values: torch.Tensor, kind: str) -> Pixels:
-        """The whole frame rendered with physical `values` ``(P,)``, for `image_files.write_picture`."""
-        on_device = replace(
-            frame,
-            image=frame.image.to(self._device),
-            white_balance=frame.white_balance.to(self._device),
-            color_matrix=frame.color_matrix.to(self._device),
+        def render(answer: Answer) -> np.ndarray:
+            return images_of(core, np.zeros(1, np.int64), answer)[0].cpu().numpy()
+
+        if not isinstance(chosen, Settings):
+            before = render(chosen.scaled(0.0))
+            tried = ((chosen.scaled(share), float(share)) for share in DRAW_BACK["shares"])
+            # the last share, 0, is the neutral render itself
+            return next(
+                (answer, share)
+                for answer, share in tried
+                if newly_clipped(render(answer), before) <= DRAW_BACK["most_newly_clipped"]
+            )
+        rule = {"draw_back": DRAW_BACK, "parameters": self.space.describe()}
+        values, share = draw_back(
+            chosen.physical()[0].numpy(), rule, lambda values: render(self._setting(values))
         )
-        return finish(self.pipeline.render_full(on_device, values), kind)
+        return (chosen if share == 1.0 else self._setting(values)), share
+
+    def _setting(self, values: np.ndarray) -> Settings:
+        """Physical values ``(P,)`` as an answer."""
+        actions = self.space.to_action(torch.as_tensor(values, dtype=torch.float32)[None])
+        return Settings(actions.double().numpy(), self.space, self.pipeline)
+
+    def finished(self, frame: RawFrame, answer: Answer, kind: str) -> Pixels:
+        """The whole frame rendered as the one row of `answer` says, for `image_files.write_picture`."""
+        # views: stacking would copy a frame of many megapixels
+        alone = RawBatch(frame.image[None], frame.white_balance[None], frame.color_matrix[None])
+        return finish(answer.render(alone.to(self._device), np.zeros(1, np.int64))[0], kind)
 
     def small(self, frame: RawFrame) -> RawFrame:
         """The frame at a size to look at and to measure on."""
         return replace(frame, image=shrink(frame.image, PROOF_SIDE))
 
-    def proofs(self, small: RawFrame, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """A small frame's neutral render and that with physical `values`: ``(3, h, w)``, display sRGB."""
+    def proofs(self, small: RawFrame, answer: Answer) -> tuple[torch.Tensor, torch.Tensor]:
+        """A small frame's neutral render and that of the one row of `answer`: ``(3, h, w)``, display sRGB."""
         batch = RawBatch.stack([small])
-        return self.pipeline.neutral(batch)[0], self.pipeline(batch, values[None])[0]
+        return self.pipeline.neutral(batch)[0], answer.render(batch, np.zeros(1, np.int64))[0]
 
     def record(self, frame: RawFrame, enhanced: Enhanced) -> dict[str, Any]:
         """What stands beside an exported picture, as JSON values."""
-        return {
-            "parameters": self.space.as_dict(enhanced.values),
-            "share_of_brightening": enhanced.share,
-            "units": {row.name: row.unit for row in self.space.parameters},
+        is_setting = isinstance(enhanced.answer, Settings)
+        return enhanced.answer.record(0) | {
+            "share_of_brightening" if is_setting else "share_of_strengths": enhanced.share,
             "neutral_score": enhanced.neutral_score,
             "score": enhanced.score,
             "score_model": self._scores.about["eye"],

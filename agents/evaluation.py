@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.search import Floats, Indices
+from agents.answers import Answer, Settings, potential_of
+from agents.search import Floats, Indices, Objective
 from attiqa.rewards.protocol import Reward
 from isp_env.envs.core import Core
 from isp_env.envs.frames import Group, Tensors
@@ -35,7 +36,7 @@ class Outcome:
         evaluations: renders spent on each frame to find it.
         judges: ``(F,)`` each, scores that the reward does not contain, as gains over neutral.
         measures: ``(F,)`` each, whatever else the bench measures; NaN where a frame has none.
-        actions: ``(F, P)`` in [-1, 1]; None where it is not a point of the action space.
+        answer: what was set; None where it is nothing that this camera sets.
     """
 
     gains: Floats
@@ -44,7 +45,7 @@ class Outcome:
     evaluations: int
     judges: dict[str, Floats] = field(default_factory=dict)
     measures: dict[str, Floats] = field(default_factory=dict)
-    actions: Floats | None = None
+    answer: Answer | None = None
 
 
 class Bench:
@@ -56,6 +57,9 @@ class Bench:
         judges: further scores, by name, that the reward does not contain.
         clusters: ``(F,)``, the scene of each frame; None takes each frame for a scene.
         measures: further columns: renders ``(b, 3, H, W)`` and the frames behind them to ``(b,)``.
+
+    Attributes:
+        judges: their names.
     """
 
     def __init__(
@@ -68,7 +72,7 @@ class Bench:
     ) -> None:
         self.core = core
         self._scorers: dict[str, Reward] = {"score": score, **(judges or {})}
-        self._judges = tuple(judges or {})
+        self.judges = tuple(judges or {})
         self._measures = dict(measures or {})
         self.clusters = np.arange(len(core)) if clusters is None else np.asarray(clusters)
         self._numbers = np.arange(len(core), dtype=np.int64)
@@ -78,22 +82,60 @@ class Bench:
         return len(self.core)
 
     def gains(self, frames: Indices, actions: Floats) -> Floats:
-        """The `agents.search.Objective` of these frames."""
-        tensor = torch.as_tensor(np.asarray(actions), dtype=torch.float32)
-        potential = self.core.potential_of(frames, self.core.space.to_physical(tensor))
-        return _floats(potential - self.core.neutral_of(frames, ("potential",))["potential"])
+        """The `agents.search.Objective` of these frames over settings of all parameters."""
+        return self.objective(self.settings)(frames, actions)
+
+    def objective(self, answer_of: Callable[[Floats], Answer]) -> Objective:
+        """An `agents.search.Objective` over points ``(N, D)`` of which `answer_of` makes answers."""
+
+        def gains(frames: Indices, actions: Floats) -> Floats:
+            potential = potential_of(self.core, frames, answer_of(actions))
+            return _floats(potential - self.core.neutral_of(frames, ("potential",))["potential"])
+
+        return gains
+
+    def settings(self, actions: Floats) -> Settings:
+        """Actions ``(N, P)`` in [-1, 1] as settings of this camera."""
+        return Settings(actions, self.core.space, self.core.pipeline)
 
     def neutral(self) -> Outcome:
         """The camera default."""
-        actions = np.zeros((len(self), len(self.core.space)))
-        return self._outcome(self._neutral_scores, 0, actions)
+        answer = self.settings(np.zeros((len(self), len(self.core.space))))
+        return self._outcome(self._neutral_scores, 0, answer)
 
-    def at(self, actions: Floats, evaluations: int) -> Outcome:
-        """The renders with `actions` ``(F, P)``, which took `evaluations` renders a frame to find."""
-        values = self.core.space.to_physical(torch.as_tensor(np.asarray(actions), dtype=torch.float32))
-        values = values.to(self.core.device)
-        measured = self._measure(lambda group: self.core.pipeline(group.raw, values[group.members]))
-        return self._outcome(measured, evaluations, np.asarray(actions))
+    def at(self, answer: Answer | Floats, evaluations: int, judged: bool = True) -> Outcome:
+        """The renders of an answer.
+
+        Args:
+            answer: a row a frame; or actions ``(F, P)`` in [-1, 1].
+            evaluations: renders a frame that it took to find it.
+            judged: whether the judges look at them too.
+        """
+        found = self.settings(answer) if isinstance(answer, np.ndarray) else answer
+        measured = self._measure(
+            lambda group: found.render(group.raw, group.members.cpu().numpy()), judged=judged
+        )
+        return self._outcome(measured, evaluations, found)
+
+    def judge(self, answer: Answer, frames: Indices) -> dict[str, Floats]:
+        """What each judge gives the renders of some frames over the neutral ones: ``(f,)`` each."""
+        chosen = answer.rows(frames)
+
+        def run(group: Group) -> Tensors:
+            images = chosen.render(group.raw, group.members.cpu().numpy())
+            return {
+                name: torch.as_tensor(self._scorers[name](images)).to(images.device) for name in self.judges
+            }
+
+        with torch.no_grad():
+            found = self.core.table.batched(frames, run) if self.judges else {}
+        return {name: _floats(found[name] - self._neutral_scores[name][frames]) for name in self.judges}
+
+    def spread(self, judge: str) -> float:
+        """The standard deviation of a judge's scores of the neutral renders: its unit."""
+        known = _floats(self._neutral_scores[judge])
+        known = known[np.isfinite(known)]
+        return float(known.std()) if len(known) else 0.0
 
     def libraw_auto(self, source: FrameSource, short_side: int) -> Outcome:
         """LibRaw's own automatic render of the same files."""
@@ -110,11 +152,15 @@ class Bench:
         known = np.isfinite(values)
         return cluster_interval(values[known], self.clusters[known], seed) if known.any() else (0.0, 0.0)
 
-    def _measure(self, render: Callable[[Group], torch.Tensor]) -> Tensors:
+    def _measure(self, render: Callable[[Group], torch.Tensor], judged: bool = True) -> Tensors:
+        scorers = {
+            name: scorer for name, scorer in self._scorers.items() if judged or name not in self.judges
+        }
+
         def run(group: Group) -> Tensors:
             images = render(group)
             seen = self.core.look(images, group, observe=False)
-            further = {name: scorer(images) for name, scorer in self._scorers.items()}
+            further = {name: scorer(images) for name, scorer in scorers.items()}
             further |= {name: measure(images, group) for name, measure in self._measures.items()}
             # some of them work on the CPU whatever they are given
             return seen | {name: torch.as_tensor(rows).to(images.device) for name, rows in further.items()}
@@ -122,15 +168,19 @@ class Bench:
         with torch.no_grad():
             return self.core.table.batched(self._numbers, run)
 
-    def _outcome(self, measured: Tensors, evaluations: int, actions: Floats | None) -> Outcome:
+    def _outcome(self, measured: Tensors, evaluations: int, answer: Answer | None) -> Outcome:
         return Outcome(
             gains=_floats(measured["potential"] - self.core.neutral["potential"]),
             scores=_floats(measured["score"]),
             clipped=_floats(measured["clipped_fraction"]),
             evaluations=evaluations,
-            judges={name: _floats(measured[name] - self._neutral_scores[name]) for name in self._judges},
+            judges={
+                name: _floats(measured[name] - self._neutral_scores[name])
+                for name in self.judges
+                if name in measured
+            },
             measures={name: _floats(measured[name]) for name in self._measures},
-            actions=actions,
+            answer=answer,
         )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from agents.answers import Answer, sequences_at
 from agents.checkpoint import load_checkpoint
 from agents.evaluation import Bench, Outcome, fallen_judges, share_of, summarise
 from agents.playing import STEPS_AN_EPISODE, exploration_spread, first_look, make_envs, play
@@ -15,10 +16,12 @@ from agents.policy import act, calibrate
 from agents.policy_file import describe_network, save_policy
 from agents.report import draw_report, pairs
 from agents.runs import CHECKPOINT, METRICS, REPORT, SUMMARY, run_logger, versions
-from agents.search import random_search
+from agents.search import Floats, random_search
 from agents.training import HIDDEN, LOG_STD, Watcher, build_model, learn, resume
+from agents.watching import HeldOut
 from attiqa.files import write_json
 from isp_env.envs.core import Core
+from isp_env.envs.tools import ToolsTask
 from isp_env.frame import FrameSource
 
 SEARCHED = 64  # renders an image of the random search in the table
@@ -37,6 +40,8 @@ class Experiment:
         steps: renders (environment steps) in all.
         seed: of everything.
         num_envs: episodes that move together.
+        every: renders between two looks at the held-out scenes; 0 for an eighth of `steps`.
+        patience: looks without a better gain after which training ends; 0 trains to the last step.
         about: entries of the policy's card and the summary: reward, eye, preview size.
     """
 
@@ -51,16 +56,20 @@ class Experiment:
         steps: int,
         seed: int = 0,
         num_envs: int = 64,
+        every: int = 0,
+        patience: int = 0,
         about: Mapping[str, Any] | None = None,
     ) -> None:
         self.run, self.bench, self.about = run, bench, dict(about or {})
         self.task, self.algo, self.steps, self.seed = task, algo, steps, seed
-        self.env = make_envs(task, training, num_envs)
+        self.every = every or max(steps // LOOKS, 1)
+        self.env = make_envs(task, training, num_envs, algo)
         self.env.reward_scale = 1.0 / max(exploration_spread(self.env, float(np.exp(LOG_STD)), seed), 1e-6)
         self.model = build_model(algo, self.env, seed=seed, steps_an_episode=STEPS_AN_EPISODE[task])
         frames = np.arange(len(training))
-        calibrate(self.model.policy, first_look(make_envs(task, training, len(training)), frames))
-        self._held_out = make_envs(task, bench.core, len(bench))
+        calibrate(self.model.policy, first_look(make_envs(task, training, len(training), algo), frames))
+        self._stage = make_envs(task, bench.core, len(bench), algo)
+        self.held_out = HeldOut(bench, self._answer, patience)
 
     def train(self, *, continued: bool = False, time_limit: float = 0.0) -> float:
         """Train up to the wanted steps.
@@ -75,16 +84,14 @@ class Experiment:
         Raises:
             KeyboardInterrupt: Ctrl-C; policy, summary and report show the last checkpoint.
         """
-        state = resume(self.model, self.env, self.run / CHECKPOINT) if continued else {"seconds": 0.0}
-        seconds = float(state["seconds"])
+        seconds = self._resume() if continued else 0.0
         if self.model.num_timesteps < self.steps:
-            every = max(self.steps // LOOKS, 1)
             watcher = Watcher(
                 self.env,
                 self.steps,
                 self.run / CHECKPOINT,
-                self._look_at_held_out,
-                every,
+                self.held_out,
+                self.every,
                 seconds,
                 time_limit,
             )
@@ -99,18 +106,18 @@ class Experiment:
 
     def policy(self) -> Outcome:
         """The policy on the held-out scenes, without exploration."""
-        frames = np.arange(len(self.bench))
-        return self.bench.at(*play(self._held_out, frames, lambda seen: act(self.model.policy, seen)))
+        return self.bench.at(*self._answer())
 
     def compare(self, source: FrameSource, short_side: int) -> dict[str, Outcome]:
         """The rows of the held-out table; `source` gives LibRaw's renders of the held-out frames."""
+        dimensions, answer_of = self._searched()
         found = random_search(
-            self.bench.gains, len(self.bench), len(self.bench.core.space), SEARCHED, self.seed
+            self.bench.objective(answer_of), len(self.bench), dimensions, SEARCHED, self.seed
         )
         return {
             "neutral": self.bench.neutral(),
             "libraw_auto": self.bench.libraw_auto(source, short_side),
-            "random_search": self.bench.at(found.actions, found.evaluations),
+            "random_search": self.bench.at(answer_of(found.actions), found.evaluations),
             "policy": self.policy(),
         }
 
@@ -125,11 +132,13 @@ class Experiment:
             "held_out": summarise(outcomes, self.bench),
             "held_out_scenes": self.bench.core.names,
             "interval": "percentile bootstrap of the mean over scenes, 10,000 resamples, 95 %",
-            "warnings": fallen_judges(outcomes["policy"], self.bench),
+            "warnings": self._warnings(outcomes["policy"]),
             "task": self.task,
             "algo": self.algo,
             "steps": self.model.num_timesteps,
-            "finished": self.model.num_timesteps >= self.steps,
+            "finished": self.model.num_timesteps >= self.steps or self.held_out.enough(),
+            "stopped_by": "plateau" if self.held_out.enough() else None,
+            "judges_in_training": self.held_out.record(),
             "wall_seconds": round(seconds, 1),
             "device": str(self.bench.core.device),
             "seed": self.seed,
@@ -150,9 +159,10 @@ class Experiment:
             self.run / REPORT,
             self.run / METRICS,
             pairs(self.bench, outcomes["policy"]),
-            self.bench.core.space,
             f"{self.algo} on {self.task}, {steps} renders in {seconds:.0f} s, seed {self.seed}",
             targets,
+            self.held_out.spreads,
+            self.held_out.sentence,
         )
         return summary
 
@@ -170,13 +180,27 @@ class Experiment:
         }
         return save_policy(self.run, self.model.policy, network, about)
 
-    def _look_at_held_out(self) -> dict[str, float]:
-        """Values to log during training: the gain, and the judges' own."""
-        outcome = self.policy()
-        judges = {f"judge_{name}": float(gains.mean()) for name, gains in outcome.judges.items()}
-        return {
-            "gain": float(outcome.gains.mean()),
-            "score": float(outcome.scores.mean()),
-            "clipped_fraction": float(outcome.clipped.mean()),
-            **judges,
-        }
+    def _answer(self) -> tuple[Answer, int]:
+        frames = np.arange(len(self.bench))
+        return play(self._stage, frames, lambda seen: act(self.model.policy, seen))
+
+    def _searched(self) -> tuple[int, Callable[[Floats], Answer]]:
+        """What a search over this task's answers searches: a box, and what its points mean."""
+        task = self._stage.env.task
+        if not isinstance(task, ToolsTask):
+            return len(self.bench.core.space), self.bench.settings
+        tools, horizon = task.tools, task.horizon
+        return 1 + 2 * len(tools.names), lambda points: sequences_at(points, tools, horizon)
+
+    def _warnings(self, outcome: Outcome) -> list[str]:
+        grown = [self.held_out.sentence] if self.held_out.sentence else []
+        return grown + fallen_judges(outcome, self.bench)
+
+    def _resume(self) -> float:
+        """Go on from the checkpoint; returns the wall seconds that the run took so far."""
+        for torn in self.run.glob(f".{Path(CHECKPOINT).stem}-*"):  # a process was killed while it wrote one
+            torn.unlink(missing_ok=True)
+        state = resume(self.model, self.env, self.run / CHECKPOINT)
+        if "held_out" in state:  # runs of earlier versions have none
+            self.held_out.restore(state["held_out"])
+        return float(state["seconds"])

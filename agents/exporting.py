@@ -11,6 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from agents import gallery
+from agents.answers import Settings
 from agents.enhancer import Enhanced, Enhancer
 from agents.exif import read_exif
 from agents.image_files import SUFFIXES, write_picture
@@ -98,9 +99,14 @@ def export(
     leaves nothing half done.
 
     Raises:
-        InputError: nothing was found.
+        InputError: nothing was found, or what is wanted cannot be made of a policy of tools.
     """
     products = Products() if products is None else products
+    if enhancer.task == "tools" and (products.lut or products.xmp):
+        raise InputError(
+            "a policy of tools sets no parameters, of which a lookup table or a sidecar could be made; leave "
+            "--lut and --xmp away."
+        )
     result, entries = Exported(), list[gallery.Entry]()
     jobs = _jobs(inputs, out, products, overwrite, result)
     page = out / gallery.PAGE
@@ -182,19 +188,18 @@ def _export(enhancer: Enhancer, job: _Job, frame: RawFrame, products: Products) 
     try:
         size = _write_companions(enhancer, job, frame, enhanced, record)
         write_json(job.paths["json"], record)
-        pixels = enhancer.finished(frame, enhanced.values, products.kind)
+        pixels = enhancer.finished(frame, enhanced.answer, products.kind)
         exif = read_exif(job.source)
         write_picture(job.paths["picture"], pixels, products.kind, products.quality, exif)
     except BaseException:
         for path in new:
             path.unlink(missing_ok=True)
         raise
-    values = zip(enhancer.space.parameters, enhanced.values.tolist(), strict=True)
     return gallery.Entry(
         job.name,
         size,
         (enhanced.neutral_score, enhanced.score),
-        [(parameter.name, in_units(value, parameter)) for parameter, value in values],
+        [(parameter.name, in_units(value, parameter)) for parameter, value in enhanced.answer.values(0)],
         [path.name for what, path in reversed(job.paths.items()) if not what.startswith("report")],
     )
 
@@ -204,24 +209,25 @@ def _write_companions(
 ) -> tuple[int, int]:
     """What stands beside the picture, told in its record too; returns the size of the report's pictures."""
     paths = job.paths
+    answer = enhanced.answer
     if "xmp" in paths:
-        named = enhancer.space.as_dict(enhanced.values)
+        named = answer.record(0)["parameters"]
         write_xmp(paths["xmp"], job.source, frame, named)
         record["xmp"] = {"file": paths["xmp"].name, "not_mapped": unmapped(named)}
     if not {"lut", "sheet", "report_neutral"} & set(paths):
         return 0, 0
     small = enhancer.small(frame)
-    if "lut" in paths:
-        lut = build_lut(enhancer.pipeline, small, enhanced.values)
+    if "lut" in paths and isinstance(answer, Settings):
+        lut = build_lut(enhancer.pipeline, small, answer.physical()[0])
         write_cube(paths["lut"], lut, job.name)
         record["lut"] = {"file": paths["lut"].name} | lut.record()
-    neutral, after = enhancer.proofs(small, enhanced.values)
+    neutral, after = enhancer.proofs(small, answer)
     if "sheet" in paths:
         pictures = {
             f"neutral: score {enhanced.neutral_score:.3f}": neutral,
             f"enhanced: score {enhanced.score:.3f}": after,
         }
-        draw_sheet(paths["sheet"], job.name, pictures, enhancer.space.parameters, enhanced.values.tolist())
+        draw_sheet(paths["sheet"], job.name, pictures, answer.values(0))
     if "report_neutral" in paths:
         gallery.write_small(paths["report_neutral"], neutral)
         gallery.write_small(paths["report_enhanced"], after)

@@ -30,6 +30,14 @@ class Judges:
     about: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     missing: Sequence[str] = ()
 
+    def describe(self, asked: bool) -> list[str]:
+        """What a user should know, in sentences; `asked`: whether judges were asked for by name or folder."""
+        missing = list(self.missing) if asked else []
+        if self.scores:
+            return [*missing, f"beside the reward, judged by {', '.join(self.scores)}."]
+        hint = "" if asked else f" ({self.missing[0].rstrip('.')})" if self.missing else ""
+        return [*missing, f"no judge outside the reward is at hand{hint}: nothing can tell if it is gamed."]
+
 
 @dataclass(frozen=True)
 class Judging:

@@ -8,7 +8,8 @@ from typing import Any
 
 from agents.evaluation import Bench, table
 from agents.experiment import Experiment
-from agents.judging import Judging, judging
+from agents.judging import Judging, find_judges, judging
+from agents.playing import check_task
 from agents.runs import check_new
 from agents.scenes import Scenes, embedded_scenes, photograph_scenes, raw_scenes
 from attiqa.images import IMAGE_SUFFIXES, list_images
@@ -31,6 +32,7 @@ def check_inputs(options: Mapping[str, Any]) -> None:
     if paths:
         list_images(paths, RAW_SUFFIXES | IMAGE_SUFFIXES)
     build_reward(options["reward"], options["device"])
+    check_task(options["algo"], options["task"])
 
 
 def make_core(source: FrameSource, scores: Judging, short_side: int, device: str) -> Core:
@@ -49,8 +51,14 @@ def make_core(source: FrameSource, scores: Judging, short_side: int, device: str
 
 
 def build_experiment(run: Path, options: Mapping[str, Any]) -> tuple[Experiment, Scenes]:
-    """Decode the raws that `options` (the record of a run's options) name and build the run over them."""
-    scores = judging(options["reward"], options["device"])
+    """Decode the raws that `options` (the record of a run's options) name and build the run over them.
+
+    Prints who judges it.
+    """
+    weights, named = options.get("peer_weights"), options.get("judges") or []
+    judges = find_judges(options["reward"], options["device"], Path(weights) if weights else None, named)
+    print(*judges.describe(asked=bool(weights or named)), sep="\n", flush=True)
+    scores = judging(options["reward"], options["device"], judges)
     seed, short_side = options["seed"], options["short_side"]
     scenes = _scenes(run, options)
     cores = [
@@ -69,6 +77,8 @@ def build_experiment(run: Path, options: Mapping[str, Any]) -> tuple[Experiment,
         steps=options["steps"],
         seed=seed,
         num_envs=options["num_envs"],
+        every=options.get("evaluate_every") or 0,  # runs of earlier versions have neither
+        patience=(options.get("patience") or 0) if options.get("stop_when") == "plateau" else 0,
         about=scores.about | {"short_side": short_side, "held_out_is_training": scenes.alone},
     )
     return experiment, scenes
@@ -84,6 +94,11 @@ def finish(
     """
     print(*scenes.describe(), sep="\n", flush=True)
     seconds = experiment.train(continued=continued, time_limit=60.0 * options["minutes"])
+    if experiment.held_out.enough():
+        print(
+            f"stopped after {experiment.model.num_timesteps} renders: the held-out gain has not risen for "
+            f"{experiment.held_out.patience} evaluations. --stop-when steps with --resume goes on."
+        )
     outcomes = experiment.compare(scenes.held_out, options["short_side"])
     summary = experiment.conclude(outcomes, seconds)
     print(f"\n{table(summary['held_out'])}\n")

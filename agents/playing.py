@@ -3,23 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
 import isp_env  # noqa: F401  registers the environments
+from agents.answers import Answer, Sequences, Settings
 from agents.policy import Observations
-from agents.search import Floats
 from agents.vec_env import IspVecEnv
+from attiqa.errors import InputError
 from isp_env.envs.core import Core
+from isp_env.envs.tools import ToolsTask
 
 TASKS = {"tune": "isp_env/Tune-v0", "refine": "isp_env/Refine-v0", "tools": "isp_env/Tools-v0"}
 STEPS_AN_EPISODE = {"tune": 1, "refine": 5, "tools": 5}
 
+# which of the three action spaces of Tools-v0 an algorithm acts in
+_TOOL_ACTIONS = {"dqn": "discrete", "sac": "box", "td3": "box"}
 
-def make_envs(task: str, core: Core, num_envs: int) -> IspVecEnv:
-    """A batch of episodes of `task` over `core`, as SB3 sees it."""
-    envs = gym.make_vec(TASKS[task], num_envs=num_envs, vectorization_mode="vector_entry_point", core=core)
+
+def check_task(algo: str, task: str) -> None:
+    """Raise `InputError` where `algo` cannot act in `task`, before anything is built.
+
+    Every algorithm can use tools, because Tools-v0 has an action space of each kind.
+    """
+    if task != "tools" and algo == "dqn":
+        raise InputError(
+            f"dqn picks one of a list of actions, and the task {task} sets continuous parameters; take "
+            "--task tools, or another --algo."
+        )
+
+
+def make_envs(task: str, core: Core, num_envs: int, algo: str = "ppo") -> IspVecEnv:
+    """A batch of episodes of `task` over `core`, as SB3's `algo` sees it."""
+    options: dict[str, Any] = {}
+    if task == "tools":
+        options = {"actions": _TOOL_ACTIONS.get(algo, "multi_discrete")}
+    envs = gym.make_vec(
+        TASKS[task], num_envs=num_envs, vectorization_mode="vector_entry_point", core=core, **options
+    )
     return IspVecEnv(envs)  # type: ignore[arg-type]
 
 
@@ -31,25 +54,32 @@ def first_look(env: IspVecEnv, frames: np.ndarray) -> Observations:
 
 def play(
     env: IspVecEnv, frames: np.ndarray, decide: Callable[[Observations], np.ndarray]
-) -> tuple[Floats, int]:
+) -> tuple[Answer, int]:
     """Let a policy act once on each of `frames` ``(B,)``, one a slot, until its episode ends.
 
     Returns:
-        The settings ``(B, P)`` in [-1, 1] at which the episodes ended, and the renders an episode took.
+        What the episodes ended at, a row a frame, and the most steps that one of them took.
     """
+    task = env.env.task
+    names = ("order", "strength") if isinstance(task, ToolsTask) else ("setting",)
     seen = first_look(env, frames)
-    settings = np.zeros((len(frames), seen["setting"].shape[1]))
+    last: dict[str, np.ndarray] = {}
     running = np.ones(len(frames), dtype=bool)
-    renders = 0
+    steps = 0
     while running.any():
         step = env.env.step_tensors(decide(seen))
-        renders += 1
+        steps += 1
         ended = running & step.terminated.cpu().numpy()
-        if step.final_observation is not None:
-            settings[ended] = step.final_observation["setting"].cpu().numpy()[ended]
+        if step.final_observation is not None and step.final_info is not None:
+            for name in names:  # the observation's order counts in shares of the horizon, so info goes last
+                rows = (step.final_observation | step.final_info)[name].cpu().numpy()
+                last.setdefault(name, np.zeros_like(rows))[ended] = rows[ended]
         running &= ~ended
         seen = env.seen(step.observation)
-    return settings, renders
+    if isinstance(task, ToolsTask):
+        return Sequences(last["order"], last["strength"], task.tools), steps
+    core = task.core
+    return Settings(last["setting"].astype(np.float64), core.space, core.pipeline), steps
 
 
 def exploration_spread(env: IspVecEnv, deviation: float, seed: int) -> float:

@@ -36,6 +36,11 @@ class StoredPolicy:
     card: dict[str, Any]
     digest: str
 
+    @property
+    def algo(self) -> str:
+        """What trained it, a key of `agents.policy.ALGORITHMS`."""
+        return str(self.card["network"]["algo"])
+
     def act(self, observations: Observations) -> np.ndarray:
         """The best actions ``(B, ...)`` for observations ``(B, ...)``."""
         return act(self.policy, observations)
@@ -154,7 +159,11 @@ def _space_record(space: spaces.Space[Any]) -> dict[str, Any]:
         return {"kind": "discrete", "n": int(space.n)}
     if isinstance(space, spaces.MultiDiscrete):
         return {"kind": "multi_discrete", "nvec": space.nvec.tolist()}
-    raise InputError(f"policies act and see in Box, Discrete and MultiDiscrete spaces; this one is {space}.")
+    if isinstance(space, spaces.MultiBinary):
+        return {"kind": "multi_binary", "n": int(np.prod(space.n))}
+    raise InputError(
+        f"policies act and see in Box, Discrete, MultiDiscrete and MultiBinary spaces; this one is {space}."
+    )
 
 
 def _space(record: dict[str, Any]) -> spaces.Space[Any]:
@@ -163,4 +172,6 @@ def _space(record: dict[str, Any]) -> spaces.Space[Any]:
         return spaces.Box(record["low"], record["high"], tuple(record["shape"]), dtype)
     if record["kind"] == "discrete":
         return spaces.Discrete(record["n"])
+    if record["kind"] == "multi_binary":
+        return spaces.MultiBinary(record["n"])
     return spaces.MultiDiscrete(record["nvec"])

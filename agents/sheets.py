@@ -23,8 +23,7 @@ def draw_sheet(
     path: Path,
     title: str,
     pictures: Mapping[str, torch.Tensor],
-    parameters: Sequence[Parameter],
-    values: Sequence[float],
+    values: Sequence[tuple[Parameter, float]],
 ) -> None:
     """Write the picture atomically.
 
@@ -32,12 +31,11 @@ def draw_sheet(
         path: a PNG.
         title: one line above all.
         pictures: captions, and float32 ``(3, h, w)`` of one size, display sRGB in [0, 1].
-        parameters: what was set.
-        values: to which physical values, in the same order.
+        values: what was set, and to which physical values.
     """
     height, width = next(iter(pictures.values())).shape[-2:]
     picture_width = min(max(_PICTURE_HEIGHT * width / height, 2.5), 7.5)
-    figure_height = max(_PICTURE_HEIGHT, _ROW_HEIGHT * len(parameters)) + 0.9
+    figure_height = max(_PICTURE_HEIGHT, _ROW_HEIGHT * len(values)) + 0.9
     figure = Figure(
         figsize=(len(pictures) * picture_width + 5.0, figure_height), dpi=110, layout="constrained"
     )
@@ -48,7 +46,7 @@ def draw_sheet(
         cell.imshow(as_bytes(picture))
         cell.set_title(caption, fontsize=9)
         cell.set_axis_off()
-    _bars(cells[-1], parameters, values)
+    _bars(cells[-1], values)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")
 
@@ -64,9 +62,9 @@ def in_units(value: float, parameter: Parameter) -> str:
     return f"{value:+.{digits}f} {parameter.unit}".rstrip()
 
 
-def _bars(axes: Axes, parameters: Sequence[Parameter], values: Sequence[float]) -> None:
+def _bars(axes: Axes, values: Sequence[tuple[Parameter, float]]) -> None:
     """Each parameter on its own scale, from its lower limit to its upper one; the bar begins at neutral."""
-    for row, (parameter, value) in enumerate(zip(parameters, values, strict=True)):
+    for row, (parameter, value) in enumerate(values):
         span = parameter.high - parameter.low
         neutral, place = ((x - parameter.low) / span for x in (parameter.neutral, value))
         axes.barh(row, 1.0, color="#eeeeee", height=0.7)
@@ -78,6 +76,6 @@ def _bars(axes: Axes, parameters: Sequence[Parameter], values: Sequence[float]) 
             axes.text(side, row, f"{limit:g}", ha=align, va="center", fontsize=6, color="#777777")
         axes.text(1.2, row, in_units(value, parameter), va="center", fontsize=7.5, family="monospace")
         axes.text(-0.2, row, parameter.name, ha="right", va="center", fontsize=7.5)
-    axes.set(xlim=(-0.85, 1.9), ylim=(len(parameters) - 0.4, -0.6))
-    axes.set_title("parameters, between their limits", fontsize=9)
+    axes.set(xlim=(-0.85, 1.9), ylim=(len(values) - 0.4, -0.6))
+    axes.set_title("what was set, between its limits", fontsize=9)
     axes.set_axis_off()

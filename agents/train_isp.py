@@ -42,13 +42,31 @@ class TrainOptions:
     )
     device: str = option("auto", help="where images are rendered and scored: cpu, cuda, cuda:1, mps or auto")
     reward: str = option(
-        "guarded", help="guarded, attiqa-mini, an attribute, a .safetensors file or module:callable"
+        "guarded",
+        help="guarded, or with options guarded:views=whole,deviations=0,clip_weight=0,color_weight=0; "
+        "attiqa-mini (unguarded), an attribute, a .safetensors file or module:callable",
     )
     resume: Path | None = option(
-        None, help="run folder to continue with its own options; --steps may be raised"
+        None, help="run folder to continue with its own options; --steps and --stop-when may be changed"
     )
     algo: str = option("ppo", help="learner", choices=list(ALGORITHMS))
     task: str = option("tune", help="all parameters at once, changes in steps, or tools", choices=list(TASKS))
+    judges: list[str] = option(
+        [], help="further judges, outside the reward: no-reference metrics of pyiqa", metavar="NAME"
+    )
+    peer_weights: Path | None = option(
+        None, help="folder with the files of NIMA, NIQE and BRISQUE (attiqa/peers.py), which then judge"
+    )
+    stop_when: str | None = option(
+        None,
+        help="steps (where nothing is said), or plateau: the gain on the held-out scenes has not risen above "
+        "its best for --patience evaluations; --steps is then the most",
+        choices=["steps", "plateau"],
+    )
+    patience: int = option(3, help="evaluations without a better gain that make a plateau")
+    evaluate_every: int = option(
+        0, help="renders between two evaluations on the held-out scenes; 0 for an eighth of --steps"
+    )
     short_side: int = option(256, help="pixels of a preview's short side")
     minutes: float = option(0.0, help="stop training early after so long, resumable; 0 for no limit")
     threads: int = option(0, help="CPU threads; 0 takes all cores")
@@ -58,8 +76,10 @@ class TrainOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"--{name.replace('_', '-')} must be at least 1; got {value}.")
-        if self.seed < 0 or self.threads < 0 or self.minutes < 0:
-            raise InputError("--seed, --threads and --minutes must not be negative.")
+        if min(self.seed, self.threads, self.minutes, self.evaluate_every) < 0:
+            raise InputError("--seed, --threads, --minutes and --evaluate-every must not be negative.")
+        if self.patience < 1:
+            raise InputError(f"--patience must be at least 1; got {self.patience}.")
         if self.raws and self.photos:
             raise InputError("--raws and --photos are two sources; give one of them.")
         if self.resume and self.out:
@@ -75,7 +95,9 @@ def main(argv: list[str] | None = None) -> int:
     if given.resume:
         run = given.resume
         options = read_config(run)["options"] | {"minutes": given.minutes}
+        # what a user may change on the way; the rest is the run's own
         options |= {"steps": given.steps} if given.steps else {}
+        options |= {"stop_when": given.stop_when} if given.stop_when else {}
     else:
         options = as_record(given) | {
             "steps": given.steps or DEFAULT_STEPS,

@@ -18,6 +18,7 @@ from agents.checkpoint import load_checkpoint, read_state, save_checkpoint
 from agents.policy import ALGORITHMS, ON_POLICY, check_action_space, policy_arguments, start_at_identity
 from agents.runs import STEP
 from agents.vec_env import IspVecEnv
+from agents.watching import HeldOut
 from attiqa.errors import InputError
 
 HIDDEN = [64, 64]
@@ -25,7 +26,6 @@ LOG_STD = -1.75
 CHECKPOINT_SECONDS = 30.0  # for algorithms whose state holds a replay memory
 
 GAIN = "rollout/gain_mean"
-HELD_OUT_GAIN = "evaluation/gain"
 
 
 class TrainingStoppedError(Exception):
@@ -93,6 +93,8 @@ def _recipe(algo: str, steps: int, slots: int, action_shape: tuple[int, ...]) ->
     if algo == "td3":
         noise = NormalActionNoise(np.zeros(action_shape), np.full(action_shape, np.exp(LOG_STD)))
         return off_policy | updates | {"action_noise": noise}
+    if algo == "dqn":  # SB3 copies the target network every 10,000 steps: more than a default run has
+        return off_policy | updates | {"target_update_interval": 512, "exploration_fraction": 0.5}
     return off_policy | updates
 
 
@@ -108,7 +110,7 @@ class Watcher(BaseCallback):
         env: the training environment.
         total: steps at which the run ends.
         checkpoint: where the state goes.
-        evaluate: called every `every` steps and at both ends; returns values to log.
+        held_out: looks at the policy every `every` steps and at both ends; ends training where it has enough.
         every: steps between two evaluations.
         seconds_before: wall seconds that earlier sittings of this run took.
         time_limit: seconds of this sitting after which training stops early; 0 for none.
@@ -119,7 +121,7 @@ class Watcher(BaseCallback):
         env: IspVecEnv,
         total: int,
         checkpoint: Path,
-        evaluate: Callable[[], dict[str, float]],
+        held_out: HeldOut,
         every: int,
         seconds_before: float = 0.0,
         time_limit: float = 0.0,
@@ -127,7 +129,7 @@ class Watcher(BaseCallback):
         super().__init__()
         self.env = env
         self.total, self.checkpoint = total, checkpoint
-        self.evaluate, self.every = evaluate, max(every, 1)
+        self.held_out, self.every = held_out, max(every, 1)
         self.seconds_before, self.time_limit = seconds_before, time_limit
         self._rewards: list[np.ndarray] = []
         self._saved_at = -float("inf")
@@ -140,7 +142,8 @@ class Watcher(BaseCallback):
 
     def _on_training_start(self) -> None:
         self._started = time.monotonic()
-        self._evaluated = self.model.num_timesteps // self.every if self.model.num_timesteps else -1
+        # the evaluation that is due at a step belongs to the checkpoint of that step
+        self._evaluated = self.held_out.last // self.every
         self._bar = tqdm(
             total=self.total, initial=self.model.num_timesteps, desc="training", unit="render", disable=None
         )
@@ -150,9 +153,10 @@ class Watcher(BaseCallback):
         in_time = not self.time_limit or time.monotonic() - self._started < self.time_limit
         waited = time.monotonic() - self._saved_at
         self._log()
-        if self.model.__class__.__name__.lower() in ON_POLICY or waited > CHECKPOINT_SECONDS or not in_time:
+        over = self.held_out.enough() or not in_time
+        if self.model.__class__.__name__.lower() in ON_POLICY or waited > CHECKPOINT_SECONDS or over:
             self.save()
-        if not in_time:
+        if over:
             raise TrainingStoppedError
 
     def _on_step(self) -> bool:
@@ -181,6 +185,7 @@ class Watcher(BaseCallback):
                 "seconds": self.seconds,
                 "reward_scale": float(self.env.reward_scale),
                 "env": self.env.env.state(),
+                "held_out": self.held_out.state(),
             },
         )
         self._saved_at = time.monotonic()
@@ -195,15 +200,18 @@ class Watcher(BaseCallback):
         due = self.model.num_timesteps // self.every
         if due > self._evaluated or last:
             self._evaluated = due
-            for key, value in self.evaluate().items():
-                self.logger.record(f"evaluation/{key}", value)
+            told = self.held_out.sentence
+            for key, value in self.held_out.look(self.model.num_timesteps).items():
+                self.logger.record(key, value)
+            if self.held_out.sentence and not told:
+                self._bar.write(f"warning: {self.held_out.sentence}")
         self.logger.record(STEP, self.model.num_timesteps)
         self.logger.record("time/seconds", round(self.seconds, 2))
         self.logger.dump(self.model.num_timesteps)
 
 
 def learn(model: BaseAlgorithm, total: int, watcher: Watcher, logger: Logger) -> bool:
-    """Train until `total` steps; returns False where the watcher's time limit ended it earlier.
+    """Train until `total` steps; returns False where the watcher ended it earlier.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; the watcher's last checkpoint is whole.

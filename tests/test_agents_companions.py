@@ -100,7 +100,7 @@ def test_photographs_get_increments(tmp_path):
 
 def test_a_sheet_shows_both_pictures_and_a_bar_for_each_parameter(tmp_path):
     pictures = {"neutral": torch.full((3, 60, 90), 0.2), "enhanced": torch.full((3, 60, 90), 0.8)}
-    draw_sheet(tmp_path / "a.png", "scene", pictures, PARAMETERS, [row.high for row in PARAMETERS])
+    draw_sheet(tmp_path / "a.png", "scene", pictures, [(row, row.high) for row in PARAMETERS])
     with Image.open(tmp_path / "a.png") as sheet:
         colours = {colour for _, colour in sheet.convert("RGB").getcolors(1 << 20)}
     assert {(51, 51, 51), (204, 204, 204), (0x2F, 0x6F, 0x9F)} <= colours

@@ -15,6 +15,7 @@ import torch
 from PIL import Image, ImageCms
 from PIL.ExifTags import IFD, Base
 
+from agents.answers import Settings
 from agents.enhancer import Enhancer
 from agents.evaluation import Bench
 from agents.exif import read_exif
@@ -283,12 +284,13 @@ def test_a_setting_that_would_clip_is_taken_back_as_far_as_it_brightens(enhancer
     bright = torch.linspace(0.3, 0.9, 72 * 80).view(1, 72, 80).expand(3, -1, -1).contiguous()
     frame = dataclasses.replace(frame, image=bright, white_balance=torch.ones(3), color_matrix=torch.eye(3))
     core = Core(MemoryFrames([frame]), space, Pipeline(space), lambda x: x.mean((1, 2, 3)), short_side=72)
-    setting = torch.zeros(1, len(space))
-    setting[0, space.names.index("denoise_chroma")] = 0.5
-    _, share = enhancer._unclipped(core, setting)
+    actions = np.zeros((1, len(space)))
+    actions[0, space.names.index("denoise_chroma")] = 0.5
+    _, share = enhancer._unclipped(core, Settings(actions, space, core.pipeline))
     assert share == 1.0
-    setting[0, space.names.index("exposure")] = 0.5  # a whole stop on a picture that is bright already
-    values, share = enhancer._unclipped(core, setting)
+    actions[0, space.names.index("exposure")] = 0.5  # a whole stop on a picture that is bright already
+    answer, share = enhancer._unclipped(core, Settings(actions, space, core.pipeline))
     assert share < 1.0
-    assert float(values[0, space.names.index("exposure")]) == pytest.approx(share * 1.0)
-    assert float(values[0, space.names.index("denoise_chroma")]) == pytest.approx(0.5)
+    values = answer.record(0)["parameters"]
+    assert values["exposure"] == pytest.approx(share * 1.0, abs=1e-6)
+    assert values["denoise_chroma"] == pytest.approx(0.5)

@@ -1,0 +1,53 @@
+"""Take back what brightens in a policy's parameters, as far as a render would clip what the camera keeps.
+
+NumPy alone: ``agents/export_policy.py`` puts a copy of this file beside a portable policy, for whoever runs
+it without the package. The numbers of the rule stand in its ``manifest.json`` under ``draw_back``; exports
+of this package follow the same code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+LEVEL = 1 / 255 + 1e-6  # of 8 bits, and the slack of a float
+
+
+def draw_back(
+    values: np.ndarray, manifest: Mapping[str, Any], render: Callable[[np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, float]:
+    """Parameters near those of a policy with which hardly a pixel is clipped anew.
+
+    Args:
+        values: ``(P,)``, what the policy says of one picture, in physical units.
+        manifest: the content of ``manifest.json``.
+        render: parameters ``(P,)`` to the picture ``(3, H, W)``, display sRGB in [0, 1], rendered small: as
+            large as what the policy saw.
+
+    Returns:
+        The parameters to render with, and the share of what brightens that was taken: 1 for all of it. Where
+        nothing helps these are the neutral ones, and 0.
+    """
+    rule, rows = manifest["draw_back"], manifest["parameters"]
+    neutral = np.array([row["neutral"] for row in rows], np.float64)
+    values = np.asarray(values, np.float64)
+    brightens = np.array([row["name"] in rule["brightening"] for row in rows]) & (values > neutral)
+    before = render(neutral)
+    for share in rule["shares"]:
+        tried = np.where(brightens, neutral + share * (values - neutral), values)
+        if newly_clipped(render(tried), before) <= rule["most_newly_clipped"]:
+            return tried, float(share)
+    return neutral, 0.0
+
+
+def newly_clipped(picture: np.ndarray, before: np.ndarray) -> float:
+    """The share of pixels that are clipped in one picture ``(3, H, W)`` and not in the other."""
+    return float((is_clipped(picture) & ~is_clipped(before)).mean())
+
+
+def is_clipped(picture: np.ndarray) -> np.ndarray:
+    """``(H, W)``: a channel within one 8-bit level of 1, or all channels within one of 0."""
+    largest = picture.max(axis=0)
+    return (largest >= 1 - LEVEL) | (largest <= LEVEL)
