@@ -1,7 +1,8 @@
 """Export a trained policy as ONNX and TorchScript, to be run without this package.
 
 ``python agents/export_policy.py --run RUN --out DIR``. Each file is checked against the policy, and
-``manifest.json`` says what goes in, what comes out and in which units.
+``manifest.json`` says what goes in, what comes out and in which units; ``drawback.py`` takes back what would
+clip a picture anew, as exports of this package do.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from agents.enhancer import check_card
 from agents.judging import judging
 from agents.policy_file import load_policy
 from agents.portable import PortablePolicy
-from agents.portable_files import FILES, MANIFEST, missing_for_onnx, write_portable
+from agents.portable_files import DRAWBACK, FILES, MANIFEST, missing_for_onnx, write_portable
 from attiqa.errors import EXIT_OK, InputError, command
 from attiqa.model import load
 from attiqa.options import option, parse
@@ -67,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     if sentence and options.format == "all":
         print(f"left out: {sentence}", file=sys.stderr)
         formats.remove("onnx")
-    existing = [options.out / name for name in (*(FILES[kind] for kind in formats), MANIFEST)]
+    existing = [options.out / name for name in (*(FILES[kind] for kind in formats), DRAWBACK, MANIFEST)]
     existing = [path for path in existing if path.exists()]
     if existing and not options.overwrite:
         raise InputError(f"{existing[0]} exists already; take another --out, or replace it with --overwrite.")

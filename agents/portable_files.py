@@ -1,4 +1,4 @@
-"""A portable policy on disk: ``policy.onnx``, ``policy.torchscript`` and ``manifest.json``."""
+"""A portable policy on disk: ``policy.onnx``, ``policy.torchscript``, ``manifest.json``, ``drawback.py``."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ from typing import Any
 
 import torch
 
+from agents import drawback
+from agents.enhancer import DRAW_BACK
 from agents.judging import Judging
 from agents.playing import STEPS_AN_EPISODE
 from agents.policy_file import StoredPolicy
 from agents.portable import Parity, PortablePolicy, check_parity
 from agents.runs import versions
 from attiqa.errors import InputError
-from attiqa.files import atomic_path, file_digest, write_json
+from attiqa.files import atomic_path, file_digest, write_json, write_text
 
 FORMAT = "attiqa-portable-policy-1"
 MANIFEST = "manifest.json"
+DRAWBACK = "drawback.py"  # a copy of `agents.drawback`
 FILES = {"onnx": "policy.onnx", "torchscript": "policy.torchscript"}
 OPSET = 18  # of ONNX; what runtimes from 2023 on know
 TOLERANCE = 1e-3  # of half a parameter's range: far below what can be seen
@@ -39,6 +42,15 @@ _WHAT = {
     "next_change": "change of the next step",
     "parameters": "one column a parameter, in the order and the units of the list below",
 }
+
+_DRAW_BACK = (
+    "exports of the package take the parameters of the last step through this rule, which needs the "
+    "renderer: of each parameter in brightening that lies above its neutral value, "
+    "neutral + share * (value - neutral) is taken, with the first of shares for which at most "
+    "most_newly_clipped of the pixels of the render at the size of image are clipped and not clipped in the "
+    "neutral render; where none fits, all parameters are neutral. A pixel is clipped where a channel is at "
+    "least 254/255, or all three are at most 1/255"
+)
 
 
 def write_portable(
@@ -72,6 +84,7 @@ def write_portable(
                     "parameter's range, so it was not written; the policy was trained with another version?"
                 )
         files[path.name] = {"sha256": file_digest(path), "parity": asdict(parity)}
+    write_text(out / DRAWBACK, Path(drawback.__file__).read_text(encoding="utf-8"))
     manifest = describe(network, stored) | {"files": files, "versions": versions()}
     write_json(out / MANIFEST, manifest)
     return manifest
@@ -101,6 +114,7 @@ def describe(network: PortablePolicy, stored: StoredPolicy) -> dict[str, Any]:
         "inputs": [entry(name) for name in network.inputs],
         "outputs": [entry(name) for name in network.outputs],
         "parameters": network.space.describe(),
+        "draw_back": DRAW_BACK | {"reference": DRAWBACK, "what": _DRAW_BACK},
         "policy_digest": stored.digest,
         "algorithm": stored.card["network"]["algo"],
         "eye": stored.card["eye"],

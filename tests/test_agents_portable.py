@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from agents import export_policy
+from agents.enhancer import Enhancer
 from agents.judging import Judging
 from agents.playing import make_envs
 from agents.policy import build_policy
@@ -21,6 +25,7 @@ from agents.portable_files import FILES, TOLERANCE, describe, missing_for_onnx, 
 from attiqa.errors import InputError
 from attiqa.model import QualityModel
 from isp_env.envs import Core
+from isp_env.frame import RawBatch
 from isp_env.parameters import TUNE_PARAMETERS, ParameterSpace
 from isp_env.pipeline import Pipeline
 from tests.fakes import RandomFrames
@@ -149,6 +154,34 @@ def test_a_policy_of_tools_is_refused(tmp_path, scores, eye):
     stored.card["task"] = "tools"
     with pytest.raises(InputError, match="chooses one tool after another"):
         PortablePolicy(stored, eye, SIZE)
+
+
+def test_the_drawback_beside_the_network_does_what_exports_do(tmp_path, scores, eye):
+    stored = policy(tmp_path / "run", scores)
+    with torch.no_grad():
+        stored.policy.action_net.bias[SPACE.names.index("exposure")] += 0.6  # type: ignore[index,union-attr,operator]
+    network = PortablePolicy(stored, eye, SIZE).eval()
+    write_portable(tmp_path / "out", network, stored, scores, ["torchscript"])
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    alone = runpy.run_path(str(tmp_path / "out" / manifest["draw_back"]["reference"]))
+    pipeline, enhancer, shares = Pipeline(SPACE), Enhancer(stored, scores), []
+    for number, light in enumerate((0.2, 0.6, 1.0)):
+        frame = RandomFrames([SIZE] * 3).frame(number, 64)
+        frame = dataclasses.replace(frame, image=(frame.image * light / frame.image.max()).contiguous())
+        batch = RawBatch.stack([frame])
+
+        def render(values: np.ndarray, batch: RawBatch = batch) -> np.ndarray:
+            return pipeline(batch, torch.as_tensor(values, dtype=torch.float32)[None])[0].numpy()
+
+        with torch.no_grad():
+            values = network(pipeline.neutral(batch))[0][0].numpy()
+        found, share = alone["draw_back"](values, manifest, render)
+        expected = enhancer.look(frame)
+        assert share == expected.share
+        wanted = [expected.answer.record(0)["parameters"][name] for name in SPACE.names]
+        np.testing.assert_allclose(found, wanted, atol=1e-3)
+        shares.append(share)
+    assert min(shares) < 1.0
 
 
 def test_the_command_refuses_sizes_and_runs_that_do_not_fit(capsys, tmp_path):
