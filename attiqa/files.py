@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it replaces `path` when the block ends without an error.
 
     A reader, a crash or a full disk sees the old file or the new one, never half of one. The temporary
-    name keeps the suffix, because image and array writers choose their format by it.
+    name keeps the suffix, because image and array writers choose their format by it. What the operating
+    system refuses is an `OSError` that names `path`, also where a writer calls it otherwise, as safetensors
+    does.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,6 +36,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
+    except Exception as error:
+        wrapped = re.search(r"\(os error (\d+)\)", str(error))  # how Rust's standard library words it
+        if isinstance(error, OSError) or wrapped is None:
+            raise
+        number = int(wrapped[1])
+        raise OSError(number, os.strerror(number), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
