@@ -20,7 +20,7 @@ TASKS = {"tune": "isp_env/Tune-v0", "refine": "isp_env/Refine-v0", "tools": "isp
 STEPS_AN_EPISODE = {"tune": 1, "refine": 5, "tools": 5}
 
 # which of the three action spaces of Tools-v0 an algorithm acts in
-_TOOL_ACTIONS = {"dqn": "discrete", "sac": "box", "td3": "box"}
+_TOOL_ACTIONS = {"ppo": "multi_discrete", "a2c": "multi_discrete", "dqn": "discrete"}
 
 
 def check_task(algo: str, task: str) -> None:
@@ -39,7 +39,7 @@ def make_envs(task: str, core: Core, num_envs: int, algo: str = "ppo") -> IspVec
     """A batch of episodes of `task` over `core`, as SB3's `algo` sees it."""
     options: dict[str, Any] = {}
     if task == "tools":
-        options = {"actions": _TOOL_ACTIONS.get(algo, "multi_discrete")}
+        options = {"actions": _TOOL_ACTIONS.get(algo, "box")}
     envs = gym.make_vec(
         TASKS[task], num_envs=num_envs, vectorization_mode="vector_entry_point", core=core, **options
     )

@@ -52,6 +52,19 @@ def test_an_empty_folder_is_refused_in_a_sentence(capsys, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    "given, sentence",
+    [
+        (["--patience", "0"], "--patience must be at least 1; got 0"),
+        (["--evaluate-every", "-1"], "--evaluate-every must not be negative"),
+        (["--reward", "guarded:k=3"], "the guard has no option 'k=3'"),
+    ],
+)
+def test_options_out_of_range_are_refused(capsys, tmp_path, given, sentence):
+    assert sentence in refused(capsys, train_isp.main([*given, "--out", str(tmp_path / "run")]))
+    assert not (tmp_path / "run").exists()
+
+
 def test_resuming_what_is_no_run_is_refused(capsys, tmp_path):
     assert "is not a folder" in refused(capsys, train_isp.main(["--resume", str(tmp_path / "none")]))
     assert "does not exist" in refused(capsys, train_isp.main(["--resume", str(tmp_path)]))
@@ -65,7 +78,9 @@ def test_export_and_evaluate_without_a_run_are_refused(capsys, tmp_path):
     assert "card of a trained policy" in refused(capsys, evaluate.main(given))
 
 
-@pytest.mark.parametrize("script", ["train_isp.py", "export.py", "evaluate.py", "export_policy.py"])
+@pytest.mark.parametrize(
+    "script", ["train_isp.py", "export.py", "evaluate.py", "export_policy.py", "compare_runs.py"]
+)
 def test_scripts_run_from_any_directory(tmp_path, script):
     done = subprocess.run(
         [sys.executable, str(AGENTS / script), "--help"],
