@@ -2,7 +2,7 @@
 
 Two rules read it. *Plateau*: the gain has not risen above its best for so many evaluations. *Reward against
 judges*: since the evaluation at which the judges stood highest, the reward rose and the judges fell, both so
-that the 95 % interval over scenes leaves out zero, and the judges by more than `FALL`. A reward that is
+that the 95 % interval over raws leaves out zero, and the judges by more than `FALL`. A reward that is
 maximised for long parts from what it stands for (Gao, Schulman, Hilton: Scaling laws for reward model
 overoptimization, ICML 2023); judges that it does not contain are how a run can notice.
 """
@@ -27,7 +27,7 @@ MOST_JUDGED = 24  # frames that judges see at an evaluation during training; NIQ
 FALL = 0.1  # of the spread of a judge's scores between scenes; our choice
 RULE = (
     "since the evaluation at which the judges stood highest, the reward rose and the median judge fell, each "
-    f"with a 95 % interval over scenes that leaves out zero, the judge by more than {FALL} of its spread"
+    f"with a 95 % interval over raws that leaves out zero, the judge by more than {FALL} of its spread"
 )
 
 
@@ -129,13 +129,14 @@ class HeldOut:
         }
 
     def _compare(self, step: int, rewards: Floats, judges: Floats) -> str | None:
-        scenes = self.bench.clusters[self._frames]
-        if self._peak is None or len(judges) == 0 or len(set(scenes)) < 2:
+        if self._peak is None or len(judges) < 2:
             return None
+        # over raws: this warns of what happens here, and three scenes would have to agree to the last one
+        raws = np.arange(len(judges))
         rise = rewards - np.asarray(self._peak["rewards"])
         fall = judges - np.asarray(self._peak["judges"])
-        rose = cluster_interval(rise, scenes)[0] > 0
-        fell = cluster_interval(fall, scenes)[1] < 0 and fall.mean() < -FALL
+        rose = cluster_interval(rise, raws)[0] > 0
+        fell = cluster_interval(fall, raws)[1] < 0 and fall.mean() < -FALL
         if not (rose and fell):
             return None
         since = f"since render {self._peak['step']}" if self._peak["step"] else "since the start"

@@ -68,8 +68,8 @@ def test_one_judge_against_two_is_outvoted():
     assert values[JUDGE + "tenfold"] == pytest.approx(10 * values[JUDGE + "grey"], rel=1e-4)
 
 
-def test_a_fall_that_scenes_do_not_agree_on_is_no_warning():
-    def torn(images: torch.Tensor) -> torch.Tensor:  # likes light in half of the scenes
+def test_a_fall_that_raws_do_not_agree_on_is_no_warning():
+    def torn(images: torch.Tensor) -> torch.Tensor:  # likes light in half of the raws
         means = images.mean(dim=(1, 2, 3))
         return torch.where(torch.arange(len(images)) % 2 == 0, means, -1.01 * means)
 
