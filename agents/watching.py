@@ -69,7 +69,8 @@ class HeldOut:
         """Evaluate the policy after `step` renders; returns values to log, by their names in metrics.csv."""
         self.last = step
         answer, renders = self._answer()
-        outcome = self.bench.at(answer, renders, judged=False)
+        all_judged = len(self._frames) == len(self.bench)
+        outcome = self.bench.at(answer, renders, judged=all_judged)
         gain = float(outcome.gains.mean())
         self._since = 0 if gain > self._best else self._since + 1
         self._best = max(self._best, gain)
@@ -79,7 +80,8 @@ class HeldOut:
             "evaluation/clipped_fraction": float(outcome.clipped.mean()),
         }
         if self.bench.judges:
-            values |= self._judge(step, answer, outcome.gains)
+            judged = outcome.judges if all_judged else self.bench.judge(answer, self._frames)
+            values |= self._judge(step, judged, outcome.gains)
         return values
 
     def enough(self) -> bool:
@@ -114,8 +116,7 @@ class HeldOut:
             "held_at_steps": self.against,
         }
 
-    def _judge(self, step: int, answer: Answer, gains: Floats) -> dict[str, float]:
-        judged = self.bench.judge(answer, self._frames)
+    def _judge(self, step: int, judged: Mapping[str, Floats], gains: Floats) -> dict[str, float]:
         median, rewards = median_judge(judged, self.spreads), gains[self._frames]
         self.sentence = self._compare(step, rewards, median)
         if self.sentence:
