@@ -23,11 +23,12 @@ def pair_order(labels: torch.Tensor) -> torch.Tensor:
 
 
 def ordered_pair_loss(scores: torch.Tensor, order: torch.Tensor, margin: float = MARGIN) -> torch.Tensor:
-    """Mean hinge ``max(0, margin - order * (s_row - s_column))`` over the pairs that have an order (Eq. 3).
+    """Mean hinge ``max(0, margin - sign(order) * (s_row - s_column))`` over the pairs with an order (Eq. 3).
 
     Args:
         scores: ``(B,)`` or ``(B, K)``.
-        order: ``(B, B)`` or ``(B, B, K)`` in {-1, 0, 1}; pairs at 0 do not count.
+        order: ``(B, B)`` or ``(B, B, K)`` in {-1, 0, 1}; pairs at 0 do not count, one at 2 or -2
+            counts twice: the mean is weighted by the magnitude.
         margin: by how much the better image must lead.
 
     Returns:
@@ -36,8 +37,8 @@ def ordered_pair_loss(scores: torch.Tensor, order: torch.Tensor, margin: float =
     """
     difference = scores.unsqueeze(1) - scores.unsqueeze(0)
     counted = order.abs()
-    hinge = (margin - order * difference).clamp(min=0) * counted
-    return (hinge.sum((0, 1)) / counted.sum((0, 1)).clamp(min=1)).sum()
+    hinge = (margin - order.sign() * difference).clamp(min=0) * counted
+    return (hinge.sum((0, 1)) / counted.sum((0, 1)).clamp(min=torch.finfo(scores.dtype).tiny)).sum()
 
 
 def margin_ranking_loss(scores: torch.Tensor, labels: torch.Tensor, margin: float = MARGIN) -> torch.Tensor:

@@ -76,3 +76,15 @@ def test_the_loss_teaches_a_linear_model_a_known_order() -> None:
         optimizer.step()
     ranks = [(inputs @ weight.detach()).argsort().argsort().double(), truth.argsort().argsort().double()]
     assert torch.corrcoef(torch.stack(ranks))[0, 1] > 0.99
+
+
+def test_a_weighted_pair_counts_as_often_as_its_weight() -> None:
+    scores = torch.randn(3)
+    order = torch.tensor([[0.0, 1.0, 1.0], [-1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]])
+    heavy = order.clone()
+    heavy[0, 1] = 3.0
+    pairs = [(0, 1, 3.0), (1, 0, 1.0), (0, 2, 1.0), (2, 0, 1.0)]
+    hinges = [(w, (0.1 - order[i, j] * (scores[i] - scores[j])).clamp(min=0)) for i, j, w in pairs]
+    expected = sum(w * h for w, h in hinges) / sum(w for w, _ in hinges)
+    torch.testing.assert_close(ordered_pair_loss(scores, heavy), expected)
+    torch.testing.assert_close(ordered_pair_loss(scores, heavy * 0.01), expected)

@@ -50,6 +50,18 @@ def test_several_levels_are_concatenated_and_end_in_the_final_features() -> None
         torch.testing.assert_close(both(images)[:, 256:], last(images))
 
 
+def test_a_shallower_backbone_ends_in_the_features_of_its_last_stage() -> None:
+    torch.manual_seed(3)
+    deep = build_backbone("resnet18", levels=3).eval()
+    torch.manual_seed(3)
+    shallow = build_backbone("resnet18", depth=2).eval()
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(shallow(images), deep(images)[:, :128])
+    with pytest.raises(InputError, match="has 4 stages to keep"):
+        build_backbone("resnet18", depth=5)
+
+
 def test_a_larger_stem_stride_leaves_the_weights_shapes_alone() -> None:
     usual, strided = build_backbone("resnet18"), build_backbone("resnet18", stem_stride=4)
     assert {k: v.shape for k, v in usual.state_dict().items()} == {

@@ -61,6 +61,23 @@ def test_labels_are_the_levels_and_the_first_version_is_the_photograph(pool: Pho
     assert bool((light > light[:, :1])[brighter].all())
 
 
+def test_unjudged_distortions_give_labels_but_no_quality_order(pool: PhotographPool) -> None:
+    batches = DistortedBatches(pool, NAMES, scenes=12, side=64, judged=["brightness"])
+    batch = batches(0)
+    assert batch.order is not None
+    labels = batch.labels.view(12, 6, 5)
+    light = NAMES.index("brightness")
+    others = [k for k in range(5) if k != light]
+    assert bool((labels[:, :3, others] == 0).all())  # the chain runs along the judged one alone
+    assert bool((labels[..., others].abs().nan_to_num() > 0).any())
+    beats = (batch.order > 0).nonzero().tolist()
+    assert beats
+    for better, worse in beats:
+        first, second = batch.labels[better], batch.labels[worse]
+        assert torch.equal(first[others].nan_to_num(), second[others].nan_to_num())
+        assert abs(float(first[light])) < abs(float(second[light]))
+
+
 def test_severity_orders_only_what_is_certain() -> None:
     levels = torch.tensor([[0.0, 0.0], [-0.5, 0.0], [-0.9, 0.3], [0.5, 0.0], [-0.5, -0.05], [0.0, 0.0]])
     scene = torch.tensor([0, 0, 0, 0, 0, 1])

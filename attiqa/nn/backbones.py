@@ -67,6 +67,7 @@ def build_backbone(
     *,
     levels: int = 1,
     stem_stride: int | None = None,
+    depth: int | None = None,
     start: str | Path | None = None,
 ) -> Backbone:
     """Build a torchvision network by name, without its classifier.
@@ -76,11 +77,13 @@ def build_backbone(
         levels: how many of the last stages are pooled (residual and dense networks have 4, others 1).
         stem_stride: stride of the first convolution in place of its own; a larger one trades resolution of
             the feature maps for speed, while its filters still cover every pixel.
+        depth: how many of the first stages are kept, all by default. What texture tells is known early, and
+            the last stage of a residual network holds three quarters of its weights.
         start: safetensors file with torchvision's state dict, the classifier included or not;
             ``None`` starts from scratch. Nothing is downloaded.
 
     Raises:
-        InputError: unknown name, or weights of another network.
+        InputError: unknown name, a depth beyond the stages that there are, or weights of another network.
     """
     if name not in models.list_models(module=models):
         raise InputError(f"{name!r} is not a torchvision classifier; for instance resnet50 or densenet121.")
@@ -89,7 +92,10 @@ def build_backbone(
         _load_start(network, name, Path(start))
     if stem_stride is not None:
         _first_convolution(network).stride = (stem_stride, stem_stride)
-    return Backbone(_stages(network, name), levels)
+    stages = _stages(network, name)
+    if depth is not None and not 1 <= depth <= len(stages):
+        raise InputError(f"{name} has {len(stages)} stages to keep; depth={depth} was asked for.")
+    return Backbone(stages[:depth], levels)
 
 
 def _load_start(network: nn.Module, name: str, path: Path) -> None:

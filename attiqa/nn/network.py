@@ -115,6 +115,7 @@ def build_network(
     regressor_hidden: int = 256,
     levels: int = 1,
     stem_stride: int | None = None,
+    depth: int | None = None,
     start: str | Path | None = None,
 ) -> AttributeNetwork:
     """Build the network from plain sizes; the defaults are the paper's backbone with our head sizes.
@@ -124,9 +125,9 @@ def build_network(
         attributes: number of attribute heads.
         hidden: width of each head's hidden layer.
         regressor_hidden: width of the MOS regressor's hidden layer.
-        levels, stem_stride, start: see `attiqa.nn.backbones.build_backbone`.
+        levels, stem_stride, depth, start: see `attiqa.nn.backbones.build_backbone`.
     """
-    body = build_backbone(backbone, levels=levels, stem_stride=stem_stride, start=start)
+    body = build_backbone(backbone, levels=levels, stem_stride=stem_stride, depth=depth, start=start)
     network = AttributeNetwork(body, attributes, hidden, regressor_hidden)
     network.architecture = {
         "kind": "attiqa",
@@ -136,6 +137,7 @@ def build_network(
         "regressor_hidden": regressor_hidden,
         "levels": levels,
         "stem_stride": stem_stride,
+        "depth": depth,
     }
     return network
 

@@ -16,7 +16,7 @@ from attiqa.datasets.rated import RatedSet
 from attiqa.images import list_images, read_image, to_float
 from attiqa.metrics import srocc
 from attiqa.model import QualityModel
-from attiqa.nn.network import AttributeNetwork
+from attiqa.nn.network import AttributeNetwork, Regressor
 from attiqa.rewards.calibration import Calibration, fit_calibration
 from attiqa.training.agreement import cross_talk, pristine_preference
 from attiqa.training.crossvalidation import agreement, nested_predictions
@@ -70,14 +70,43 @@ def cross_validation_table(
             rows[f"attiqa ({view} view, out of fold)"] = agreement(scores.numpy(), own.mos, groups, PAIR_GAP)
             untouched = predict(pseudo.start, features[name].hidden[view]).numpy()
             rows[f"before_ratings ({view} view)"] = agreement(untouched, own.mos, groups, PAIR_GAP)
-        if "height" in own.extra:
-            height = own.extra["height"].astype(float)
-            rows["image height alone"] = agreement(height, own.mos, groups, PAIR_GAP)
-        peers = data / "human" / name.replace("-", "_") / "published_peer_scores.csv"
-        if peers.is_file():
-            rows |= _peer_rows(peers, own)
+        rows |= _baselines(own, data)
         table[name] = {"images": len(own), "folds": f"one {own.grouping} each", "rows": rows}
     return table
+
+
+def zero_shot_table(
+    name: str,
+    regressor: Regressor,
+    rated: dict[str, RatedSet],
+    features: dict[str, RatedFeatures],
+    data: Path,
+) -> dict[str, Any]:
+    """Agreement with people of the model `name`, which saw no rating of theirs, beside peers."""
+    table: dict[str, Any] = {}
+    for which, own in rated.items():
+        rows = {
+            f"{name} ({view} view, zero-shot)": agreement(
+                predict(regressor, hidden).numpy(), own.mos, own.groups, PAIR_GAP
+            )
+            for view, hidden in features[which].hidden.items()
+        }
+        rows |= _baselines(own, data)
+        table[which] = {
+            "images": len(own),
+            "intervals": f"by bootstrap over each {own.grouping}",
+            "rows": rows,
+        }
+    return table
+
+
+def _baselines(rated: RatedSet, data: Path) -> dict[str, Any]:
+    rows: dict[str, Any] = {}
+    if "height" in rated.extra:
+        height = rated.extra["height"].astype(float)
+        rows["image height alone"] = agreement(height, rated.mos, rated.groups, PAIR_GAP)
+    peers = data / "human" / rated.name.replace("-", "_") / "published_peer_scores.csv"
+    return rows | (_peer_rows(peers, rated) if peers.is_file() else {})
 
 
 def _peer_rows(path: Path, rated: RatedSet) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,6 +37,9 @@ class DistortedBatches:
     direction of one to three distortions (mild, then strong), the others with every attribute distorted
     independently half of the time. Independence keeps the heads apart; versions of one scene make them
     rank within a scene.
+
+    `judged` names the distortions whose levels say which version is better. Only those make the chain of
+    mild and strong, and pairs that differ in any other have no quality order.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class DistortedBatches:
         versions: int = 6,
         side: int = 192,
         seed: int = 0,
+        judged: Collection[str] = tuple(DISTORTIONS),
         processes: Processes | None = None,
     ) -> None:
         self.processes = processes or Processes()
@@ -57,6 +61,7 @@ class DistortedBatches:
             )
         self.pool, self.attributes = pool, tuple(attributes)
         self.scenes, self.versions, self.side, self.seed = scenes, versions, side, seed
+        self.unjudged = [k for k, name in enumerate(DISTORTIONS) if name not in judged]
 
     def __call__(self, step: int) -> LabelledBatch:
         """The batch of one step: ``scenes * versions`` images, versions of a scene side by side."""
@@ -74,14 +79,22 @@ class DistortedBatches:
             if name in ("contrast", "colorfulness", "brightness"):
                 labels[hazy, k] = torch.nan
         own = self.processes.slice(len(images))
-        return LabelledBatch(images[own], labels[own], severity_order(levels, scene))
+        return LabelledBatch(images[own], labels[own], self._order(levels, scene))
+
+    def _order(self, levels: torch.Tensor, scene: torch.Tensor) -> torch.Tensor:
+        other = levels[:, self.unjudged]
+        alike = (other.unsqueeze(0) == other.unsqueeze(1)).all(-1)
+        return severity_order(levels, scene) * alike
 
     def _levels(self, generator: torch.Generator) -> torch.Tensor:
         """``(scenes * versions, distortions)`` levels."""
         S, V, D = self.scenes, self.versions, len(DISTORTIONS)
         direction = random_levels(S, generator)
         count = torch.randint(1, 4, (S, 1), generator=generator)
-        among = torch.rand(S, D, generator=generator).argsort(1).argsort(1) < count
+        draw = torch.rand(S, D, generator=generator)
+        draw[:, self.unjudged] = 2.0  # behind all others
+        among = draw.argsort(1).argsort(1) < count
+        among[:, self.unjudged] = False
         direction = direction * among
         mild = 0.2 + 0.5 * torch.rand(S, 1, generator=generator)
         free = random_levels(S * (V - 3), generator).view(S, V - 3, D)
