@@ -12,6 +12,7 @@ from skimage import data
 from attiqa.errors import InputError
 from attiqa.peers import Scorer
 from attiqa.training.distorted import LabelledBatch
+from attiqa.training.judge import Options, trained
 from attiqa.training.judge_checks import (
     independence,
     label_agreement,
@@ -162,6 +163,20 @@ def test_a_model_agrees_with_itself_and_costs_what_it_costs(rated: RatedVersions
     assert same["srocc_over_images"] == {"photographs": 1.0}
     assert set(same["mean_srocc_along_a_distortion_of_kodak24"].values()) == {1.0}
     assert 0.2 < relative_cost(assess, assess, torch.stack(images)) < 5
+
+
+def test_the_recipe_trains_in_two_rounds_and_a_finished_run_is_read_back(
+    photographs: list[Path], rated: RatedVersions, tmp_path: Path
+) -> None:
+    options = Options(tmp_path, tmp_path, first_steps=1, steps=1, photographs=2, scenes=1, side=64, hidden=8)
+    first = trained(options, rated, photographs)
+    assert sorted(path.name for path in (tmp_path / "attiqa-judge-run").iterdir()) == [
+        "state-1.safetensors",
+        "state-2.safetensors",
+    ]
+    again = trained(options, rated, photographs)
+    assert first.architecture["depth"] == options.depth
+    assert all(torch.equal(value, again.state_dict()[key]) for key, value in first.state_dict().items())
 
 
 def test_what_is_no_better_than_chance_is_said() -> None:

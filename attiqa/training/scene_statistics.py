@@ -22,7 +22,7 @@ from attiqa.images import read_image, to_float
 from attiqa.peers import Scorer
 from attiqa.training.degraded import LEAST_SIDE, degrade, region
 from attiqa.training.distorted import LabelledBatch
-from attiqa.training.pretraining import BatchSource
+from attiqa.training.loop import BatchSource
 
 LEAST_GAP = 0.05  # versions whose mean ranks are nearer than this share of all have no order
 _SAVED_EVERY = 20  # photographs
