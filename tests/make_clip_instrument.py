@@ -1,12 +1,14 @@
-"""Makes the CLIP test instrument: ``python -m tests.make_clip_instrument``, minutes on one core.
+"""Makes the CLIP test instrument: ``python -m tests.make_clip_instrument PHOTOGRAPHS``, minutes on one core.
 
-It is a test instrument and no quality model: a small open_clip model that has seen five photographs, distorted
-in five ways, with captions such as "blurry, colorless image". Its captions use some of the bundled adjectives
-of each attribute and never the others, so that what prompt selection ought to find is known.
+It is a test instrument and no quality model: a small open_clip model that has seen some hundred photographs,
+distorted, with captions such as "blurry, colorless image". Its captions use some of the bundled adjectives of
+each attribute and never the others, so that what prompt selection ought to find is known.
 
 How often a caption speaks of an attribute's low end follows the distortion: an image at level -0.7 of
 sharpness is "blurry" in seven captions of ten. The loss is CLIP's contrastive one over a batch of images and
 captions, with the share of each caption's truth as its target, since in a batch many captions suit an image.
+
+Only the token rows that captions used are kept: an adjective that they never used is an unknown word.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from __future__ import annotations
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -25,27 +28,31 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from attiqa.attributes import read_attributes
-from attiqa.clip.prompts import Pool, Pools, read_pools
+from attiqa.clip.prompts import Pools, read_pools
 from attiqa.distortions import distort
-from attiqa.errors import command
+from attiqa.errors import InputError, command
 from attiqa.files import atomic_path, file_digest, write_json
 from attiqa.images import list_images, read_image, to_float
 from attiqa.options import as_record, option, parse
 from attiqa.views import short_side
-from tests.clip_instrument_photographs import SIDE, training_photographs
+from tests.clip_instrument import ASSET, SHORT_SIDES, WINDOW, random_cut
 
-FOLDER = Path(__file__).parent / "clip_instrument"
 CONFIG: dict[str, Any] = {
-    "embed_dim": 24,
-    "vision_cfg": {"image_size": SIDE, "layers": [1, 1, 1, 1], "width": 8, "head_width": 64},
-    # open_clip's own vocabulary, so that the standard tokenizer serves; a narrow table keeps the file small
-    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 12, "heads": 2, "layers": 1},
+    "embed_dim": 32,
+    "vision_cfg": {"image_size": WINDOW, "layers": [1, 1, 1, 1], "width": 8, "head_width": 64},
+    "text_cfg": {"context_length": 16, "width": 24, "heads": 2, "layers": 1},
     "quick_gelu": False,
 }
+PREPROCESS = {
+    "mean": open_clip.OPENAI_DATASET_MEAN,
+    "std": open_clip.OPENAI_DATASET_STD,
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+}
 TEMPLATES = ("{} image", "{} image", "{} photograph", "a {} picture")
-SHORT_SIDES = (96, 112, 128, 160, 192, 256)
-UNTOUCHED = 0.35  # share of the levels that are zero: proxy 1 changes one attribute and leaves the others
+TOKEN_SPREAD = 0.5  # of the initial rows; CLIP's 0.02 would leave an unknown word of so few numbers no voice
+DRAWN = 48  # images of which one batch of windows is cut, twice each
+UNTOUCHED = 0.4  # share of the levels that are zero: proxy 1 changes one attribute and leaves the others
 CERTAINTY = 0.96  # captions err in 2 % even at the ends, so that no target is zero
 
 
@@ -53,19 +60,26 @@ CERTAINTY = 0.96  # captions err in 2 % even at the ends, so that no target is z
 class Options:
     """Command line; the defaults made the committed file."""
 
-    photographs: list[Path] = option(
-        [], help="to learn from, in place of those that installed packages carry", positional=True
-    )
-    out: Path = option(FOLDER, help="folder for weights, configuration and card", metavar="DIR")
-    steps: int = option(600, help="optimiser steps")
-    batch: int = option(96, help="images, and captions, a step")
-    learning_rate: float = option(3e-3, help="peak of the one-cycle schedule")
-    seed: int = option(0, help="of weights, crops, levels and captions")
+    photographs: list[Path] = option(help="to learn from, a few hundred: files and folders", positional=True)
+    out: Path = option(ASSET, help="folder for weights, configuration and card", metavar="DIR")
+    steps: int = option(1200, help="optimiser steps")
+    images: int = option(4800, help="distorted images, made once and looked at through changing windows")
+    batch: int = option(96, help="windows a step")
+    captions: int = option(256, help="captions a step")
+    learning_rate: float = option(4e-3, help="peak of the one-cycle schedule")
+    seed: int = option(0, help="of weights, cuts, levels and captions")
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.batch, self.captions) < 20 or self.images < self.batch:
+            raise InputError(
+                f"--steps {self.steps}, --batch {self.batch} and --captions {self.captions} must be at least "
+                f"20 each, and --images {self.images} at least a batch."
+            )
 
 
 @dataclass(frozen=True)
 class Words:
-    """The adjectives of one attribute that captions use."""
+    """The adjectives that captions use for the two ends of one attribute."""
 
     positive: tuple[str, ...]
     negative: tuple[str, ...]
@@ -78,10 +92,7 @@ def caption_words(pools: Pools, tokenizer: Any) -> dict[str, Words]:
     left out because seeing the one would teach the other.
     """
     everything = [word for pool in pools.pools for word in (*pool.positive, *pool.negative)]
-    uses: dict[int, int] = {}
-    for word in everything:
-        for token in set(tokenizer.encode(word)):
-            uses[token] = uses.get(token, 0) + 1
+    uses = Counter(token for word in everything for token in set(tokenizer.encode(word)))
 
     def own(words: Sequence[str]) -> tuple[str, ...]:
         return tuple(word for word in words if all(uses[token] == 1 for token in tokenizer.encode(word)))[::2]
@@ -90,33 +101,50 @@ def caption_words(pools: Pools, tokenizer: Any) -> dict[str, Words]:
 
 
 class Scenes:
-    """Photographs at several scales; crops of them, distorted."""
+    """Distorted cuts of photographs, made once, and windows of them.
 
-    def __init__(self, paths: Sequence[Path], distortions: Sequence[str], seed: int) -> None:
-        photographs = [to_float(read_image(path))[None] for path in paths]
-        self.scaled = [[short_side(image, side)[0] for side in SHORT_SIDES] for image in photographs]
-        self.distortions = list(distortions)
-        self.choices = random.Random(seed)
+    Args:
+        paths: the photographs.
+        distortions: what varies, each over the levels [-1, 0].
+        count: of the cuts.
+        seed: of scales, cuts, levels and noise.
+    """
+
+    def __init__(self, paths: Sequence[Path], distortions: Sequence[str], count: int, seed: int) -> None:
         self.generator = torch.Generator().manual_seed(seed)
+        least, most = SHORT_SIDES
+        sides = torch.randint(least, most + 1, (len(paths),), generator=self.generator).tolist()
+        photographs = [
+            short_side(to_float(read_image(path))[None], side)[0]
+            for path, side in zip(paths, sides, strict=True)
+        ]
+        self.levels = -torch.rand(count, len(distortions), generator=self.generator)
+        self.levels *= torch.rand(self.levels.shape, generator=self.generator) >= UNTOUCHED
+        parts = []
+        for levels in self.levels.split(DRAWN):
+            cuts = torch.stack([self._cut(photographs) for _ in levels])
+            mixed = distort(cuts, dict(zip(distortions, levels.T, strict=True)), self.generator)
+            parts.append((mixed * 255).round().byte())
+        self.images = torch.cat(parts)  # uint8 (N, 3, 128, 128), display sRGB
 
     def draw(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images ``(B, 3, 64, 64)``, display sRGB in [0, 1], and their levels ``(B, A)`` in [-1, 0]."""
-        images = torch.stack([self._crop() for _ in range(count)])
-        levels = -torch.rand(count, len(self.distortions), generator=self.generator)
-        levels *= torch.rand(levels.shape, generator=self.generator) >= UNTOUCHED
-        mixed = distort(images, dict(zip(self.distortions, levels.T, strict=True)), self.generator)
-        return mixed, levels
+        """Windows ``(B, 3, 64, 64)``, display sRGB in [0, 1], and the levels ``(B, A)`` of their images."""
+        rows = torch.randint(len(self.images), (count,), generator=self.generator)
+        windows = torch.stack([self._window(self.images[row]) for row in rows])
+        return to_float(windows), self.levels[rows]
 
-    def _crop(self) -> torch.Tensor:
-        image = self.choices.choice(self.choices.choice(self.scaled))
-        y, x = (self.choices.randrange(length - SIDE + 1) for length in image.shape[1:])
-        crop = image[:, y : y + SIDE, x : x + SIDE].rot90(self.choices.randrange(4), (1, 2))
-        # other hues, the same sharpness, contrast and saturation: five photographs have few colours
-        return crop[torch.tensor(self.choices.sample(range(3), 3))]
+    def _cut(self, photographs: Sequence[torch.Tensor]) -> torch.Tensor:
+        index = int(torch.randint(len(photographs), (), generator=self.generator))
+        return random_cut(photographs[index], self.generator)
+
+    def _window(self, image: torch.Tensor) -> torch.Tensor:
+        y, x = torch.randint(image.shape[-1] - WINDOW + 1, (2,), generator=self.generator).tolist()
+        window = image[:, y : y + WINDOW, x : x + WINDOW]
+        return window.flip(2) if torch.rand((), generator=self.generator) < 0.5 else window
 
 
 class Captions:
-    """Sentences of one or two attributes' adjectives."""
+    """Sentences of one or two adjectives, each of another thing that varies."""
 
     def __init__(self, words: Sequence[Words], seed: int) -> None:
         self.words = words
@@ -127,50 +155,72 @@ class Captions:
         texts = []
         sides = torch.zeros(count, len(self.words))
         for row in range(count):
-            said = self.choices.sample(range(len(self.words)), self.choices.choice((1, 1, 2)))
             adjectives = []
-            for attribute in said:
+            for index in self.choices.sample(range(len(self.words)), self.choices.choice((1, 1, 2))):
                 high = self.choices.random() < 0.5
-                sides[row, attribute] = 1 if high else -1
-                words = self.words[attribute]
+                sides[row, index] = 1 if high else -1
+                words = self.words[index]
                 adjectives.append(self.choices.choice(words.positive if high else words.negative))
             texts.append(self.choices.choice(TEMPLATES).format(", ".join(adjectives)))
         return texts, sides
 
 
 def truth(levels: torch.Tensor, sides: torch.Tensor) -> torch.Tensor:
-    """How probable each caption is for each image: ``(B, A)`` levels, ``(C, A)`` sides, to ``(B, C)``."""
+    """How probable each caption is for each image: levels ``(B, A)``, sides ``(C, A)``, to ``(B, C)``."""
     high = 0.5 + CERTAINTY * (levels[:, None] + 0.5)  # (B, 1, A)
     shares = torch.where(sides > 0, high, torch.where(sides < 0, 1 - high, torch.ones_like(high)))
     return shares.prod(dim=2)
 
 
-def contrastive_loss(images: torch.Tensor, texts: torch.Tensor, scale: Any, shares: torch.Tensor) -> Any:
-    """CLIP's symmetric cross entropy with soft targets; unit vectors ``(B, D)`` and ``(C, D)``."""
-    logits = scale * images @ texts.T
-    by_image = F.cross_entropy(logits, shares / shares.sum(1, keepdim=True))
-    by_text = F.cross_entropy(logits.T, (shares / shares.sum(0)).T)
-    return (by_image + by_text) / 2
+def divergence(logits: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """Kullback-Leibler divergence of the softmax over rows of ``(N, M)`` from the normalised `shares`."""
+    target = shares / shares.sum(1, keepdim=True)
+    return F.kl_div(logits.log_softmax(1), target, reduction="batchmean")
+
+
+class Vocabulary:
+    """open_clip's tokenizer over the tokens in use; their order is kept, so the end token stays the last."""
+
+    def __init__(self, tokenizer: Any, texts: Sequence[str]) -> None:
+        self.tokenizer = tokenizer
+        self.ids = torch.unique(tokenizer(list(texts)))  # (V,), ascending
+
+    def __call__(self, texts: Sequence[str]) -> torch.Tensor:
+        """Rows of the table, int64 ``(T, L)``."""
+        return torch.searchsorted(self.ids, self.tokenizer(list(texts)))
+
+
+def build(vocabulary: Vocabulary, seed: int) -> Any:
+    """The model over the tokens in use, untrained."""
+    torch.manual_seed(seed)
+    text = {**CONFIG["text_cfg"], "vocab_size": len(vocabulary.ids)}
+    model = open_clip.CLIP(**{**CONFIG, "text_cfg": text})
+    rows = model.token_embedding.weight
+    torch.nn.init.normal_(rows, std=TOKEN_SPREAD)
+    with torch.no_grad():
+        rows[-2:] = 0  # start and end, which all sentences share
+    return model
 
 
 def train(
-    model: Any, tokenizer: Any, scenes: Scenes, captions: Captions, options: Options
+    model: Any, vocabulary: Vocabulary, scenes: Scenes, captions: Captions, options: Options
 ) -> list[float]:
-    """Train in place; returns the losses."""
-    preprocess = open_clip.get_model_preprocess_cfg(model)
-    mean, std = (torch.tensor(preprocess[key]).view(3, 1, 1) for key in ("mean", "std"))
+    """Train in place; returns the losses, 0 being the best possible."""
+    mean, std = (torch.tensor(PREPROCESS[key]).view(3, 1, 1) for key in ("mean", "std"))
     optimizer = torch.optim.Adam(model.parameters(), lr=options.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, options.learning_rate, total_steps=options.steps, pct_start=0.1
     )
-    losses = []
+    losses: list[float] = []
     model.train()
     for step in range(options.steps):
         pixels, levels = scenes.draw(options.batch)
-        texts, sides = captions.draw(options.batch)
+        texts, sides = captions.draw(options.captions)
         images = model.encode_image((pixels - mean) / std, normalize=True)
-        sentences = model.encode_text(tokenizer(texts), normalize=True)
-        loss = contrastive_loss(images, sentences, model.logit_scale.exp(), truth(levels, sides))
+        sentences = model.encode_text(vocabulary(texts), normalize=True)
+        logits = model.logit_scale.exp() * images @ sentences.T
+        shares = truth(levels, sides)
+        loss = divergence(logits, shares) + divergence(logits.T, shares.T)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -178,35 +228,30 @@ def train(
         model.logit_scale.data.clamp_(max=4.6052)  # 100, as CLIP
         losses.append(loss.item())
         if step % 50 == 49:
-            print(f"step {step + 1} of {options.steps}: loss {sum(losses[-50:]) / 50:.4f}", flush=True)
+            print(f"step {step + 1} of {options.steps}: loss {_mean(losses[-50:])}", flush=True)
     return losses
 
 
-@torch.no_grad()
-def forget_unused_tokens(model: Any, tokenizer: Any, pools: Pools) -> None:
-    """Zero the rows of tokens that no bundled adjective has, so that the file packs to a few hundred kB.
-
-    Adjectives that no caption used keep their random rows: to the instrument they are words without meaning.
-    """
-    sentences = [template.format("") for template in (*TEMPLATES, pools.template.format(adjective=""))]
-    words = [word for pool in pools.pools for word in (*pool.positive, *pool.negative)]
-    used = set(tokenizer([*sentences, *words, ","]).flatten().tolist())
-    unused = torch.ones(model.vocab_size, dtype=torch.bool)
-    unused[list(used)] = False
-    model.token_embedding.weight[unused] = 0
+def sentences(words: Sequence[str]) -> list[str]:
+    """Every word in every template, with the comma of a list."""
+    return [template.format(f"{word},") for word in words for template in TEMPLATES]
 
 
-def write_instrument(folder: Path, model: Any, card: dict[str, Any]) -> None:
-    """Write the folder that open_clip and ``--model`` read, and the card."""
+def write_asset(
+    folder: Path, model: Any, vocabulary: Vocabulary, spoken: Vocabulary, card: Mapping[str, Any]
+) -> None:
+    """Write weights (float16; of the token table only the rows of `spoken`), configuration and card."""
     state = {
         name: value.half().contiguous() if value.is_floating_point() else value
         for name, value in model.state_dict().items()
     }
-    weights = folder / "open_clip_model.safetensors"
+    rows = torch.searchsorted(vocabulary.ids, spoken.ids)
+    state["token_embedding.weight"] = state["token_embedding.weight"][rows]
+    weights = folder / "weights.safetensors"
     with atomic_path(weights) as temporary:
-        save_file(state, temporary)
-    write_json(folder / "open_clip_config.json", {"model_cfg": CONFIG, "preprocess_cfg": {}})
-    write_json(folder / "card.json", card | {"digest": file_digest(weights)})
+        save_file({**state, "token_ids": spoken.ids.int()}, temporary)
+    write_json(folder / "config.json", {"model_cfg": CONFIG, "preprocess_cfg": PREPROCESS})
+    write_json(folder / "card.json", {**card, "digest": file_digest(weights)})
 
 
 @command
@@ -214,31 +259,39 @@ def main(argv: list[str] | None = None) -> int:
     """Make the instrument; returns the exit code."""
     options = parse(Options, argv, prog="python -m tests.make_clip_instrument", description=str(__doc__))
     started = time.process_time()
+    paths = list_images(options.photographs)
     pools = read_pools()
     tokenizer = open_clip.SimpleTokenizer(context_length=CONFIG["text_cfg"]["context_length"])
+    adjectives = [word for pool in pools.pools for word in (*pool.positive, *pool.negative)]
+    vocabulary = Vocabulary(tokenizer, sentences(adjectives))
     words = caption_words(pools, tokenizer)
-    paths = list_images(options.photographs) if options.photographs else training_photographs()
-    names = read_attributes().names
-    scenes = Scenes(paths, names, options.seed)
-    captions = Captions([words[name] for name in names], options.seed)
-    torch.manual_seed(options.seed)
-    model = open_clip.CLIP(**CONFIG)
-    losses = train(model, tokenizer, scenes, captions, options)
-    forget_unused_tokens(model, tokenizer, pools)
+    spoken = Vocabulary(
+        tokenizer, sentences([w for own in words.values() for w in own.positive + own.negative])
+    )
+    scenes = Scenes(paths, list(words), options.images, options.seed)
+    captions = Captions(list(words.values()), options.seed)
+    seconds = time.process_time() - started
+    print(f"{len(paths)} photographs, {len(spoken.ids)} tokens; {seconds:.0f} s so far", flush=True)
+    model = build(vocabulary, options.seed)
+    losses = train(model, vocabulary, scenes, captions, options)
     card = {
         "name": "clip_instrument",
-        "summary": "A test instrument for prompt selection, and no quality model: do not score images with it.",
+        "summary": "test instrument of prompt selection, and no quality model: do not score images with it",
         "words": {name: {"positive": own.positive, "negative": own.negative} for name, own in words.items()},
-        "photographs": [path.name for path in paths],
-        "last_losses": round(sum(losses[-50:]) / len(losses[-50:]), 4),
+        "photographs": {"folders": [path.name for path in options.photographs], "count": len(paths)},
+        "loss": {"first_50_steps": _mean(losses[:50]), "last_50_steps": _mean(losses[-50:])},
         "cpu_minutes": round((time.process_time() - started) / 60, 1),
-        "options": as_record(options) | {"out": "DIR"},
-        "command": "python -m tests.make_clip_instrument",
+        "options": as_record(options) | {"photographs": "PHOTOGRAPHS", "out": "DIR"},
+        "command": "python -m tests.make_clip_instrument PHOTOGRAPHS",
         "versions": {name: metadata.version(name) for name in ("torch", "open_clip_torch", "numpy")},
     }
-    write_instrument(options.out, model, card)
+    write_asset(options.out, model, vocabulary, spoken, card)
     print(f"{options.out}: {card['cpu_minutes']} CPU minutes")
     return 0
+
+
+def _mean(values: Sequence[float]) -> float:
+    return round(sum(values) / len(values), 4)
 
 
 if __name__ == "__main__":
