@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from agents.evaluation import Bench, Measure, Outcome, fallen_judges, finite, share_of, summarise
+from agents.curves import policy_point, search_points
+from agents.evaluation import (
+    Bench,
+    Measure,
+    Outcome,
+    fallen_judges,
+    finite,
+    share_interval,
+    share_of,
+    summarise,
+)
 from agents.judging import Judging
 from agents.launch import make_core
 from agents.playing import make_envs, play
@@ -22,10 +33,11 @@ from attiqa.rewards.guarded import color_distance
 from isp_env.color import linear_to_srgb
 from isp_env.envs.core import Core
 from isp_env.envs.frames import Group
+from isp_env.photographs import UnprocessedPhotographs
 from isp_env.raw import read_photograph_as_frame
 from isp_env.sources import RawFolder
 
-CURVE = (1, 2, 4, 8, 16, 32, 64, 128, 256, 400, 800, 1600)  # evaluations at which a search is read off
+POLICY = "policy"
 
 
 def compare(
@@ -33,7 +45,9 @@ def compare(
     scores: Judging,
     inputs: list[Path],
     *,
+    further: Mapping[str, StoredPolicy] | None = None,
     references: Path | None = None,
+    unprocess: bool = False,
     random_renders: int = 64,
     search_renders: int = 400,
     seed: int = 0,
@@ -45,16 +59,18 @@ def compare(
         stored: the policy.
         scores: its reward, eye, score and judges.
         inputs: raws, photographs, or folders of them.
+        further: other policies by name, trained for the same reward at the same preview size.
         references: folder of finished pictures of the same names (an expert's); adds PSNR, SSIM, CIEDE2000.
+        unprocess: turn the inputs, photographs then, into raws with errors to mend, drawn by `seed`.
         random_renders: renders a frame of random search.
         search_renders: renders a frame of CMA-ES and of coordinate search; 0 leaves them out.
-        seed: of the searches.
+        seed: of the searches and of what `unprocess` draws.
         device: where renders are made and scored.
 
     Raises:
         InputError: nothing to read, or no reference that fits.
     """
-    source = RawFolder(inputs)
+    source = UnprocessedPhotographs(inputs, seed) if unprocess else RawFolder(inputs)
     short_side = int(stored.card["short_side"])
     core = make_core(source, scores, short_side, device)
     failures = [sentence for _, sentence in [*source.failures, *core.table.failures]]
@@ -71,29 +87,40 @@ def compare(
     if search_renders:
         found["coordinate_search"] = coordinate_search(bench.gains, frames, parameters, search_renders)
         found["cma_es"] = cma_es(bench.gains, frames, parameters, search_renders, seed)
-    env = make_envs(stored.card["task"], core, frames, stored.algo)
+    policies = {name: _played(policy, bench) for name, policy in {POLICY: stored, **(further or {})}.items()}
     outcomes: dict[str, Outcome] = {
         "neutral": bench.neutral(),
         "libraw_auto": bench.libraw_auto(source, short_side),
         **{name: bench.at(result.actions, result.evaluations) for name, result in found.items()},
-        "policy": bench.at(*play(env, np.arange(frames), stored.act)),
+        **policies,
     }
+    points = [point for name, result in found.items() for point in search_points(name, result, bench)]
+    points += [policy_point(name, outcome, bench) for name, outcome in policies.items()]
     return {
         "held_out": summarise(outcomes, bench),
-        "shares_of": {name: share_of(outcomes["policy"], outcomes[name]) for name in found},
-        "curves": {name: _curve(result) for name, result in found.items()},
+        "shares_of": {
+            name: {
+                search: {
+                    "share": share_of(outcome, outcomes[search]),
+                    "share_ci95": share_interval(outcome, outcomes[search], bench),
+                }
+                for search in found
+            }
+            for name, outcome in policies.items()
+        },
+        "curve": [asdict(point) for point in points],
         "files": {name: _row(outcomes, number) for number, name in enumerate(core.names)},
         "failures": failures,
-        "warnings": fallen_judges(outcomes["policy"], bench),
+        "warnings": fallen_judges(outcomes[POLICY], bench),
         "policy_digest": stored.digest,
         **scores.about,
     }
 
 
-def _curve(found: SearchResult) -> dict[str, float]:
-    """Mean gain after so many evaluations."""
-    means = found.curve.mean(axis=0)
-    return {str(count): float(means[count - 1]) for count in CURVE if count <= len(means)}
+def _played(stored: StoredPolicy, bench: Bench) -> Outcome:
+    """What a stored policy reaches on all frames of a bench."""
+    env = make_envs(stored.card["task"], bench.core, len(bench), stored.algo)
+    return bench.at(*play(env, np.arange(len(bench)), stored.act))
 
 
 def _row(outcomes: Mapping[str, Outcome], number: int) -> dict[str, dict[str, Any]]:

@@ -1,21 +1,25 @@
 """Compare a trained policy with the camera, LibRaw and searches on any folder.
 
-``python agents/evaluate.py --run RUN --input DIR [--reference DIR] [--json OUT]``.
+``python agents/evaluate.py --run RUN --input DIR [--reference DIR] [--json OUT] [--curve PNG]``.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 if not __package__:  # run as a script, from whatever directory: the checkout is where imports begin
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from agents.comparing import compare
+from agents.curves import Point, draw_curve, write_curve
+from agents.enhancer import check_card
 from agents.evaluation import table
 from agents.judging import find_judges, judging
-from agents.policy_file import load_policy
+from agents.policy_file import StoredPolicy, load_policy
 from attiqa.devices import pick_device
 from attiqa.errors import EXIT_OK, InputError, command
 from attiqa.files import write_json
@@ -28,11 +32,16 @@ class EvaluateOptions:
 
     run: Path = option(help="run folder of agents/train_isp.py")
     input: list[Path] = option(help="raws, photographs, or folders of them", metavar="FILE_OR_DIR")
+    also: list[Path] = option([], help="run folders of further policies for the same reward", metavar="RUN")
+    unprocess: bool = option(False, help="turn photographs into raws with errors to mend, as training does")
     reference: Path | None = option(None, help="folder of finished pictures of the same names")
     json: Path | None = option(None, help="where the whole record goes")
+    curve: Path | None = option(
+        None, help="picture (.png) of gain against evaluations; its numbers go beside it (.csv)"
+    )
     random: int = option(64, help="renders an image of random search")
     search: int = option(400, help="renders an image of CMA-ES and of coordinate search; 0 leaves them out")
-    seed: int = option(0, help="of the searches")
+    seed: int = option(0, help="of the searches, and of what --unprocess draws")
     peer_weights: Path | None = option(
         None, help="folder with the files of NIMA, NIQE and BRISQUE (attiqa/peers.py), which then judge"
     )
@@ -42,6 +51,10 @@ class EvaluateOptions:
     def __post_init__(self) -> None:
         if self.random < 1 or self.search < 0 or self.seed < 0:
             raise InputError("--random must be at least 1; --search and --seed must not be negative.")
+        if self.unprocess and self.reference:
+            raise InputError("--unprocess crops the photographs: no --reference fits them; leave one away.")
+        if self.curve and self.curve.suffix.lower() != ".png":
+            raise InputError(f"--curve is a picture and ends in .png; got {self.curve}.")
 
 
 @command
@@ -49,16 +62,24 @@ def main(argv: list[str] | None = None) -> int:
     """Evaluate and print the table."""
     options = parse(EvaluateOptions, argv, prog="evaluate.py", description=" ".join(__doc__.split()))
     stored = load_policy(options.run)
+    further = {f"policy {run}": load_policy(run) for run in options.also}
     device = str(pick_device(options.device))
     reward = stored.card["reward"]
     judges = find_judges(reward, device, options.peer_weights, options.judges)
     for sentence in judges.missing:
         print(sentence, file=sys.stderr)
+    scores = judging(reward, device, judges)
+    check_card(stored.card, scores)
+    for name, other in further.items():
+        check_card(other.card, scores)
+        _check_same(stored, name, other)
     record = compare(
         stored,
-        judging(reward, device, judges),
+        scores,
         options.input,
+        further=further,
         references=options.reference,
+        unprocess=options.unprocess,
         random_renders=options.random,
         search_renders=options.search,
         seed=options.seed,
@@ -67,14 +88,35 @@ def main(argv: list[str] | None = None) -> int:
     for sentence in record["failures"]:
         print(f"skipped: {sentence}", file=sys.stderr)
     print(table(record["held_out"]))
-    for name, share in record["shares_of"].items():
-        if share is not None:
-            print(f"the policy reaches {share:.0%} of the gain of {name.replace('_', ' ')}")
+    for policy, shares in record["shares_of"].items():
+        for search, found in shares.items():
+            if found["share"] is not None:
+                print(f"{_reached(policy, found)} of the gain of {search.replace('_', ' ')}")
     for warning in record["warnings"]:
         print(f"warning: {warning}")
     if options.json:
         write_json(options.json, record)
+    if options.curve:
+        points = [Point(**row) for row in record["curve"]]
+        write_curve(options.curve.with_suffix(".csv"), points)
+        draw_curve(options.curve, points, f"{len(record['files'])} held-out frames")
     return EXIT_OK
+
+
+def _check_same(stored: StoredPolicy, name: str, other: StoredPolicy) -> None:
+    """Raise `InputError` where another policy was made for something else."""
+    for entry in ("reward", "short_side"):
+        if other.card[entry] != stored.card[entry]:
+            raise InputError(
+                f"{name} was trained with {entry} {other.card[entry]} and --run with "
+                f"{stored.card[entry]}: policies of one table share reward and preview size."
+            )
+
+
+def _reached(policy: str, found: Mapping[str, Any]) -> str:
+    interval = found["share_ci95"]
+    between = f" [{interval[0]:.0%}, {interval[1]:.0%}]" if interval else ""
+    return f"{policy} reaches {found['share']:.0%}{between}"
 
 
 if __name__ == "__main__":

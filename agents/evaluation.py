@@ -195,11 +195,28 @@ def cluster_interval(values: Floats, clusters: np.ndarray, seed: int = 0) -> tup
         clusters: ``(N,)``, values of one cluster share a number.
         seed: of the resampling.
     """
+    return _ratio_interval(values, np.ones(len(values)), clusters, seed)
+
+
+def share_interval(part: Outcome, whole: Outcome, bench: Bench) -> tuple[float, float] | None:
+    """95 % interval of `share_of` over scenes: both gains of a scene are drawn together.
+
+    None where there are resamples in which `whole` gains nothing.
+    """
+    low, high = _ratio_interval(part.gains, whole.gains, bench.clusters)
+    return (low, high) if np.isfinite([low, high]).all() else None
+
+
+def _ratio_interval(
+    parts: Floats, wholes: Floats, clusters: np.ndarray, seed: int = 0
+) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of ``sum(parts) / sum(wholes)`` over whole clusters."""
     _, members = np.unique(clusters, return_inverse=True)
-    sums, counts = np.bincount(members, weights=values), np.bincount(members)
-    drawn = np.random.default_rng(seed).integers(0, len(sums), (RESAMPLES, len(sums)))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
+    above, below = (np.bincount(members, weights=values) for values in (parts, wholes))
+    drawn = np.random.default_rng(seed).integers(0, len(above), (RESAMPLES, len(above)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = above[drawn].sum(axis=1) / below[drawn].sum(axis=1)
+    low, high = np.quantile(ratios, [0.025, 0.975])
     return float(low), float(high)
 
 

@@ -78,6 +78,13 @@ def test_export_and_evaluate_without_a_run_are_refused(capsys, tmp_path):
     assert "card of a trained policy" in refused(capsys, evaluate.main(given))
 
 
+def test_a_curve_that_is_no_picture_and_references_of_crops_are_refused(capsys, tmp_path):
+    given = ["--run", str(tmp_path), "--input", str(tmp_path)]
+    assert "ends in .png" in refused(capsys, evaluate.main([*given, "--curve", "curve.pdf"]))
+    refusal = refused(capsys, evaluate.main([*given, "--unprocess", "--reference", str(tmp_path)]))
+    assert "no --reference fits them" in refusal
+
+
 @pytest.mark.parametrize(
     "script", ["train_isp.py", "export.py", "evaluate.py", "export_policy.py", "compare_runs.py"]
 )

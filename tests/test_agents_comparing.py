@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import dataclasses
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,8 @@ import torch
 from PIL import Image
 
 from agents.comparing import compare
-from agents.evaluation import Bench, cluster_interval, fallen_judges, table
+from agents.curves import Point, draw_curve, write_curve
+from agents.evaluation import Bench, cluster_interval, fallen_judges, share_interval, share_of, table
 from agents.experiment import Experiment
 from agents.judging import Judging
 from agents.launch import make_core
@@ -82,9 +86,51 @@ def test_the_table_compares_searches_policy_and_references(stored, photographs):
     assert rows["cma_es"]["reward"] > rows["random_search"]["reward"] > 0.1
     assert rows["neutral"]["measures"]["color_distance"] == 0.0
     assert rows["cma_es"]["measures"]["psnr"] > rows["neutral"]["measures"]["psnr"]
-    assert record["curves"]["random_search"]["16"] == pytest.approx(rows["random_search"]["reward"])
+    shares = record["shares_of"]["policy"]["cma_es"]
+    assert shares["share"] == pytest.approx(0.0, abs=1e-5)
+    assert shares["share_ci95"] == pytest.approx([0.0, 0.0], abs=1e-5)
     assert set(record["files"]) == {"scene0", "scene1", "scene2"}
     assert "psnr" in table(rows)
+
+
+def test_the_curve_ends_where_the_table_stands(stored, photographs, tmp_path):
+    record = compare(
+        stored,
+        SCORES,
+        [photographs / "input"],
+        further={"other": stored},
+        unprocess=True,
+        random_renders=20,
+        search_renders=30,
+    )
+    points = [Point(**row) for row in record["curve"]]
+    rows = record["held_out"]
+    random = [point for point in points if point.method == "random_search"]
+    assert [point.evaluations for point in random] == [1, 2, 4, 8, 16, 20]
+    assert all(before.gain <= after.gain for before, after in pairwise(random))
+    for name in ("random_search", "cma_es", "coordinate_search", "policy", "other"):
+        last = [point for point in points if point.method == name][-1]
+        assert (last.gain, last.evaluations) == pytest.approx(
+            (rows[name]["reward"], rows[name]["evaluations"]), abs=1e-6
+        )
+        assert last.low <= last.gain <= last.high
+    assert {point.method for point in points if point.kind == "policy"} == {"policy", "other"}
+    write_curve(tmp_path / "curve.csv", points)
+    with (tmp_path / "curve.csv").open(newline="") as file:
+        written = list(csv.DictReader(file))
+    assert [float(row["gain"]) for row in written] == [point.gain for point in points]
+    draw_curve(tmp_path / "curve.png", points, "three frames")
+    assert Image.open(tmp_path / "curve.png").size[0] > 500
+
+
+def test_a_share_is_drawn_by_scenes_and_paired():
+    core = small_core(MeanGrey(1.0), sizes=[(72, 72)] * 6)
+    bench = Bench(core, grey)
+    whole = bench.at(np.full((6, 2), [0.2, 0.0]), 1)
+    half = dataclasses.replace(whole, gains=0.5 * whole.gains)
+    assert share_of(half, whole) == pytest.approx(0.5)
+    assert share_interval(half, whole, bench) == pytest.approx((0.5, 0.5))  # the same in every scene
+    assert share_interval(half, bench.neutral(), bench) is None
 
 
 def test_a_reference_that_is_missing_or_broken_costs_only_its_own_frame(stored, photographs, tmp_path):
