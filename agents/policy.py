@@ -17,13 +17,22 @@ from stable_baselines3.sac.policies import Actor as SACActor
 from stable_baselines3.td3.policies import Actor as TD3Actor
 from torch import nn
 
+from agents.dpg import DPG
 from attiqa.errors import InputError
 
-ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "a2c": A2C, "sac": SAC, "td3": TD3, "dqn": DQN}
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
+    "dpg": DPG,
+    "ppo": PPO,
+    "a2c": A2C,
+    "sac": SAC,
+    "td3": TD3,
+    "dqn": DQN,
+}
 ON_POLICY = frozenset({"ppo", "a2c"})
 
 # action spaces that each algorithm of SB3 can drive
 _ACTS_IN: dict[str, tuple[type[spaces.Space[Any]], ...]] = {
+    "dpg": (spaces.Box,),
     "ppo": (spaces.Box, spaces.Discrete, spaces.MultiDiscrete),
     "a2c": (spaces.Box, spaces.Discrete, spaces.MultiDiscrete),
     "sac": (spaces.Box,),

@@ -88,10 +88,20 @@ def _recipe(algo: str, steps: int, slots: int, action_shape: tuple[int, ...]) ->
             "learning_rate": linear_to(2e-3, 2e-4),
             "use_rms_prop": False,
         }
+    noise = NormalActionNoise(np.zeros(action_shape), np.full(action_shape, np.exp(LOG_STD)))
+    if algo == "dpg":
+        return {
+            "buffer_size": 50_000,
+            "learning_starts": 0,  # before it SB3 would draw actions from the corners of the box
+            "batch_size": 256,
+            "train_freq": 1,
+            "gradient_steps": max(3 * slots // 8, 1),
+            "learning_rate": linear_to(1e-3, 1e-4),
+            "action_noise": noise,
+        }
     off_policy = undiscounted | {"buffer_size": 50_000, "learning_starts": 2 * slots, "batch_size": 256}
     updates = {"train_freq": 1, "gradient_steps": max(slots // 2, 1), "learning_rate": 1e-3}
     if algo == "td3":
-        noise = NormalActionNoise(np.zeros(action_shape), np.full(action_shape, np.exp(LOG_STD)))
         return off_policy | updates | {"action_noise": noise}
     if algo == "dqn":  # SB3 copies the target network every 10,000 steps: more than a default run has
         return off_policy | updates | {"target_update_interval": 512, "exploration_fraction": 0.5}

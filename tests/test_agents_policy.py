@@ -32,7 +32,7 @@ def some_observations(count: int = 16) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize("algo", ["ppo", "a2c", "sac", "td3"])
+@pytest.mark.parametrize("algo", ["dpg", "ppo", "a2c", "sac", "td3"])
 def test_an_untrained_policy_answers_exactly_zero(algo):
     policy = build_policy(algo, SEES, ACTIONS, HIDDEN, log_std=-1.0)
     calibrate(policy, some_observations())

@@ -67,7 +67,7 @@ def policy(folder: Path, scores: Judging, task: str = "tune", algo: str = "ppo")
 
 
 @pytest.mark.parametrize(
-    "task, algo", [("tune", "ppo"), ("refine", "a2c"), ("tune", "sac"), ("refine", "td3")]
+    "task, algo", [("tune", "dpg"), ("tune", "ppo"), ("refine", "a2c"), ("tune", "sac"), ("refine", "td3")]
 )
 def test_the_network_sets_what_the_policy_sets_in_its_environment(tmp_path, scores, eye, task, algo):
     stored = policy(tmp_path, scores, task, algo)

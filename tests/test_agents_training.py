@@ -46,14 +46,25 @@ def weights(built: Experiment) -> dict[str, torch.Tensor]:
     return built.model.policy.state_dict()
 
 
-def test_ppo_learns_what_each_scene_needs(tmp_path):
-    built = experiment(tmp_path / "run", reward=MeanGrey(0.45), steps=6144, num_envs=64)
+@pytest.mark.parametrize("algo, steps", [("ppo", 6144), ("dpg", 1024)])
+def test_a_learner_learns_what_each_scene_needs(tmp_path, algo, steps):
+    built = experiment(tmp_path / "run", reward=MeanGrey(0.45), algo=algo, steps=steps, num_envs=64)
     assert float(np.abs(built.policy().gains).max()) == pytest.approx(0.0, abs=1e-6)
     built.train()
     assert float(built.policy().gains.mean()) > 0.8 * best_gain(built.bench.core)
 
 
-@pytest.mark.parametrize("task, algo", [("tune", "ppo"), ("refine", "ppo"), ("tune", "sac"), ("tune", "td3")])
+@pytest.mark.parametrize(
+    "task, algo",
+    [
+        ("tune", "dpg"),
+        ("refine", "dpg"),
+        ("tune", "ppo"),
+        ("refine", "ppo"),
+        ("tune", "sac"),
+        ("tune", "td3"),
+    ],
+)
 def test_a_resumed_run_ends_as_the_unbroken_one(tmp_path, task, algo, monkeypatch):
     monkeypatch.setattr("agents.training.CHECKPOINT_SECONDS", 0.0)
     whole = experiment(tmp_path / "whole", task=task, algo=algo, steps=384)

@@ -1,0 +1,159 @@
+"""Deterministic policy gradient for episodes in which doing nothing earns nothing.
+
+The reward of a step is a difference of potentials, so the action 0, which leaves a render as it is, earns 0
+whatever the image. The critics here hold that by construction: ``q(s, a) = f(s, a) - f(s, 0)``. What makes
+one image score higher than another drops out, and only what actions change is learnt. Every render that was
+ever made goes on teaching them, where PPO uses each one in one update.
+
+The actor climbs a cautious mean of several critics (Silver et al.: Deterministic Policy Gradient Algorithms,
+ICML 2014; ensembles as in REDQ, Chen et al., ICLR 2021; the anchor is our choice). Only the reward of the
+next step counts: one step an episode in `Tune-v0`, the steepest step at a time in `Refine-v0`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_mlp
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.td3.policies import Actor
+from torch import nn
+from torch.nn import functional as F
+
+
+class GainCritic(nn.Module):
+    """What an action gains in a state; exactly 0 for the action 0.
+
+    Args:
+        features: size of a state.
+        actions: size of an action.
+        hidden: sizes of the hidden layers.
+    """
+
+    def __init__(self, features: int, actions: int, hidden: list[int]) -> None:
+        super().__init__()
+        self.state = nn.Linear(features, hidden[0])
+        self.action = nn.Linear(actions, hidden[0], bias=False)
+        # as large at first as the state's part, which has a hundred times as many inputs
+        nn.init.uniform_(self.action.weight, -1.0, 1.0)
+        self.rest = nn.Sequential(nn.SiLU(), *create_mlp(hidden[0], 1, hidden[1:], nn.SiLU))
+
+    def forward(self, features: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        """States ``(B, D)`` and actions ``(B, P)`` in [-1, 1] to gains ``(B,)``."""
+        still = self.state(features)
+        return (self.rest(still + self.action(actions)) - self.rest(still))[:, 0]
+
+
+class DPGPolicy(BasePolicy):
+    """An actor, which is the policy, and the critics that it learns from.
+
+    Args:
+        observation_space, action_space: of the environment.
+        lr_schedule: learning rate by what remains of the run.
+        net_arch: hidden layers of the actor.
+        features_extractor_class: makes a vector of an observation; it has no weights to learn.
+        critic_arch: hidden layers of each critic.
+        n_critics: how many critics.
+        weight_decay: of AdamW, for actor and critics.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Box,
+        lr_schedule: Schedule,
+        net_arch: list[int],
+        features_extractor_class: type[BaseFeaturesExtractor],
+        critic_arch: tuple[int, ...] = (128, 128),
+        n_critics: int = 4,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        super().__init__(observation_space, action_space, features_extractor_class, squash_output=True)
+        extractor = self.make_features_extractor()
+        self.actor = Actor(
+            observation_space, action_space, net_arch, extractor, extractor.features_dim, nn.Tanh
+        )
+        self.critics = nn.ModuleList(
+            GainCritic(extractor.features_dim, int(np.prod(action_space.shape)), list(critic_arch))
+            for _ in range(n_critics)
+        )
+        rate = lr_schedule(1.0)
+        self.actor_optimizer = torch.optim.AdamW(self.actor.parameters(), rate, weight_decay=weight_decay)
+        self.critic_optimizer = torch.optim.AdamW(self.critics.parameters(), rate, weight_decay=weight_decay)
+
+    def forward(self, observation: PyTorchObs, deterministic: bool = False) -> torch.Tensor:
+        """The actor's actions ``(B, P)``."""
+        return self._predict(observation, deterministic)
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> torch.Tensor:
+        actions: torch.Tensor = self.actor(observation)
+        return actions
+
+    def features(self, observation: PyTorchObs) -> torch.Tensor:
+        """Observations to the vectors ``(B, D)`` that actor and critics read."""
+        return self.actor.extract_features(observation, self.actor.features_extractor)
+
+    def gains(self, features: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        """What each critic expects of ``(B, P)`` actions: ``(K, B)``."""
+        return torch.stack([critic(features, actions) for critic in self.critics])
+
+
+class DPG(OffPolicyAlgorithm):
+    """The learner; arguments as SB3's off-policy algorithms take them.
+
+    Args:
+        caution: deviations between the critics that are taken off their mean before the actor climbs it.
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MultiInputPolicy": DPGPolicy}
+    policy: DPGPolicy
+
+    def __init__(self, policy: str, env: Any, *, caution: float = 1.0, **arguments: Any) -> None:
+        super().__init__(
+            policy,
+            env,
+            sde_support=False,
+            supported_action_spaces=(spaces.Box,),
+            support_multi_env=True,
+            **arguments,
+        )
+        self.caution = caution
+        self._n_updates = 0
+        self._setup_model()
+
+    def train(self, gradient_steps: int, batch_size: int) -> None:
+        """Fit the critics to samples of all renders so far, and let the actor climb them."""
+        self.policy.set_training_mode(True)
+        self._update_learning_rate([self.policy.actor_optimizer, self.policy.critic_optimizer])
+        losses = []
+        for _ in range(gradient_steps):
+            batch = self.replay_buffer.sample(batch_size)  # type: ignore[union-attr]
+            features = self.policy.features(batch.observations)
+            gains = self.policy.gains(features, batch.actions)
+            loss = len(gains) * F.mse_loss(gains, batch.rewards[:, 0].expand_as(gains))
+            _descend(self.policy.critic_optimizer, loss)
+            self.policy.critics.requires_grad_(False)
+            expected = self.policy.gains(features, self.policy.actor.mu(features))
+            cautious = expected.mean(dim=0) - self.caution * expected.std(dim=0)
+            _descend(self.policy.actor_optimizer, -cautious.mean())
+            self.policy.critics.requires_grad_(True)
+            losses.append(loss.item() / len(gains))
+        self._n_updates += gradient_steps
+        self.policy.set_training_mode(False)
+        self.logger.record("train/n_updates", self._n_updates)
+        self.logger.record("train/critic_loss", float(np.mean(losses)))
+        self.logger.record("train/expected_reward", expected.mean().item())
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy", "policy.actor_optimizer", "policy.critic_optimizer"], []
+
+
+def _descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
