@@ -25,6 +25,10 @@ from stable_baselines3.td3.policies import Actor
 from torch import nn
 from torch.nn import functional as F
 
+# In units of the reward's spread under first exploration. How bad a bad render is need not be learnt, and
+# what a penalty puts far below would otherwise rule the squared error
+FLOOR = -2.0
+
 
 class GainCritic(nn.Module):
     """What an action gains in a state; exactly 0 for the action 0.
@@ -108,12 +112,16 @@ class DPG(OffPolicyAlgorithm):
 
     Args:
         caution: deviations between the critics that are taken off their mean before the actor climbs it.
+        patience: renders around the neutral one before the actor first moves; critics that know less send it
+            far away (TRIALS.md).
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MultiInputPolicy": DPGPolicy}
     policy: DPGPolicy
 
-    def __init__(self, policy: str, env: Any, *, caution: float = 1.0, **arguments: Any) -> None:
+    def __init__(
+        self, policy: str, env: Any, *, caution: float = 1.0, patience: int = 256, **arguments: Any
+    ) -> None:
         super().__init__(
             policy,
             env,
@@ -122,7 +130,7 @@ class DPG(OffPolicyAlgorithm):
             support_multi_env=True,
             **arguments,
         )
-        self.caution = caution
+        self.caution, self.patience = caution, patience
         self._n_updates = 0
         self._setup_model()
 
@@ -131,22 +139,28 @@ class DPG(OffPolicyAlgorithm):
         self.policy.set_training_mode(True)
         self._update_learning_rate([self.policy.actor_optimizer, self.policy.critic_optimizer])
         losses = []
-        for _ in range(gradient_steps):
+        for update in range(gradient_steps):
             batch = self.replay_buffer.sample(batch_size)  # type: ignore[union-attr]
             features = self.policy.features(batch.observations)
             gains = self.policy.gains(features, batch.actions)
-            loss = len(gains) * F.mse_loss(gains, batch.rewards[:, 0].expand_as(gains))
+            earned = batch.rewards[:, 0].clamp(min=FLOOR)
+            loss = len(gains) * F.mse_loss(gains, earned.expand_as(gains))
             _descend(self.policy.critic_optimizer, loss)
-            self.policy.critics.requires_grad_(False)
-            expected = self.policy.gains(features, self.policy.actor.mu(features))
-            cautious = expected.mean(dim=0) - self.caution * expected.std(dim=0)
-            _descend(self.policy.actor_optimizer, -cautious.mean())
-            self.policy.critics.requires_grad_(True)
             losses.append(loss.item() / len(gains))
+            if self.num_timesteps >= self.patience and update % 2 == 0:
+                self._climb(features)
         self._n_updates += gradient_steps
         self.policy.set_training_mode(False)
         self.logger.record("train/n_updates", self._n_updates)
         self.logger.record("train/critic_loss", float(np.mean(losses)))
+
+    def _climb(self, features: torch.Tensor) -> None:
+        """One step of the actor up the critics, which stay as they are."""
+        self.policy.critics.requires_grad_(False)
+        expected = self.policy.gains(features, self.policy.actor.mu(features))
+        cautious = expected.mean(dim=0) - self.caution * expected.std(dim=0)
+        _descend(self.policy.actor_optimizer, -cautious.mean())
+        self.policy.critics.requires_grad_(True)
         self.logger.record("train/expected_reward", expected.mean().item())
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:

@@ -203,8 +203,8 @@ def share_interval(part: Outcome, whole: Outcome, bench: Bench) -> tuple[float, 
 
     None where there are resamples in which `whole` gains nothing.
     """
-    low, high = _ratio_interval(part.gains, whole.gains, bench.clusters)
-    return (low, high) if np.isfinite([low, high]).all() else None
+    interval = _ratio_interval(part.gains, whole.gains, bench.clusters)
+    return interval if np.isfinite(interval).all() else None
 
 
 def _ratio_interval(
@@ -216,7 +216,8 @@ def _ratio_interval(
     drawn = np.random.default_rng(seed).integers(0, len(above), (RESAMPLES, len(above)))
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = above[drawn].sum(axis=1) / below[drawn].sum(axis=1)
-    low, high = np.quantile(ratios, [0.025, 0.975])
+    finite_ratios = np.isfinite(ratios).all()
+    low, high = np.quantile(ratios, [0.025, 0.975]) if finite_ratios else (np.nan, np.nan)
     return float(low), float(high)
 
 

@@ -23,8 +23,7 @@ from attiqa.devices import pick_device
 from attiqa.errors import EXIT_OK, InputError, command
 from attiqa.options import as_record, option, parse
 
-# learner and renders of a run that says neither (TRIALS.md)
-DEFAULTS = {"tune": ("dpg", 4096), "refine": ("ppo", 6144), "tools": ("ppo", 6144)}
+DEFAULT_STEPS = 6144
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class TrainOptions:
     photos: list[Path] = option(
         [], help="photographs or folders of them, turned into raws with errors to mend"
     )
-    steps: int | None = option(None, help="renders in all (4096 for tune, else 6144, where nothing is said)")
+    steps: int | None = option(None, help=f"renders in all ({DEFAULT_STEPS} where nothing is said)")
     seed: int = option(0, help="of scenes, split, exploration and networks")
     num_envs: int = option(64, help="scenes that are rendered together")
     out: Path | None = option(
@@ -50,9 +49,7 @@ class TrainOptions:
     resume: Path | None = option(
         None, help="run folder to continue with its own options; --steps and --stop-when may be changed"
     )
-    algo: str | None = option(
-        None, help="learner (dpg for tune, else ppo, where nothing is said)", choices=list(ALGORITHMS)
-    )
+    algo: str = option("ppo", help="learner", choices=list(ALGORITHMS))
     task: str = option("tune", help="all parameters at once, changes in steps, or tools", choices=list(TASKS))
     judges: list[str] = option(
         [], help="further judges, outside the reward: no-reference metrics of pyiqa", metavar="NAME"
@@ -103,8 +100,7 @@ def main(argv: list[str] | None = None) -> int:
         options |= {"stop_when": given.stop_when} if given.stop_when else {}
     else:
         options = as_record(given) | {
-            "algo": given.algo or DEFAULTS[given.task][0],
-            "steps": given.steps or DEFAULTS[given.task][1],
+            "steps": given.steps or DEFAULT_STEPS,
             "device": str(pick_device(given.device)),
         }
         check_inputs(options)  # a wrong name leaves no folder behind

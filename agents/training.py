@@ -23,6 +23,7 @@ from attiqa.errors import InputError
 
 HIDDEN = [64, 64]
 LOG_STD = -1.75
+WIDE_DEVIATION = 0.25  # where bad renders teach critics and do not push a policy, exploration may go wide
 CHECKPOINT_SECONDS = 30.0  # for algorithms whose state holds a replay memory
 
 GAIN = "rollout/gain_mean"
@@ -88,7 +89,8 @@ def _recipe(algo: str, steps: int, slots: int, action_shape: tuple[int, ...]) ->
             "learning_rate": linear_to(2e-3, 2e-4),
             "use_rms_prop": False,
         }
-    noise = NormalActionNoise(np.zeros(action_shape), np.full(action_shape, np.exp(LOG_STD)))
+    deviation = WIDE_DEVIATION if algo == "dpg" else np.exp(LOG_STD)
+    noise = NormalActionNoise(np.zeros(action_shape), np.full(action_shape, deviation))
     if algo == "dpg":
         return {
             "buffer_size": 50_000,

@@ -10,6 +10,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from agents.dpg import DPGPolicy
 from agents.policy import StandardisedExtractor, act, build_policy, calibrate, check_action_space
 from agents.policy_file import describe_network, load_policy, save_policy
 from attiqa.errors import InputError
@@ -37,6 +38,16 @@ def test_an_untrained_policy_answers_exactly_zero(algo):
     policy = build_policy(algo, SEES, ACTIONS, HIDDEN, log_std=-1.0)
     calibrate(policy, some_observations())
     np.testing.assert_array_equal(act(policy, some_observations()), np.zeros((16, 3)))
+
+
+def test_critics_expect_nothing_of_the_neutral_action_and_something_of_others():
+    policy = build_policy("dpg", SEES, ACTIONS, HIDDEN, log_std=-1.0)
+    assert isinstance(policy, DPGPolicy)
+    tensors, _ = policy.obs_to_tensor(some_observations())
+    features = policy.features(tensors)
+    still, moved = torch.zeros(16, 3), torch.full((16, 3), 0.5)
+    assert torch.equal(policy.gains(features, still), torch.zeros(len(policy.critics), 16))
+    assert policy.gains(features, moved).std(dim=0).min().item() > 0  # so caution means something
 
 
 def test_an_untrained_choice_is_the_first_one():

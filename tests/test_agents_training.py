@@ -46,7 +46,7 @@ def weights(built: Experiment) -> dict[str, torch.Tensor]:
     return built.model.policy.state_dict()
 
 
-@pytest.mark.parametrize("algo, steps", [("ppo", 6144), ("dpg", 1024)])
+@pytest.mark.parametrize("algo, steps", [("ppo", 6144), ("dpg", 2048)])
 def test_a_learner_learns_what_each_scene_needs(tmp_path, algo, steps):
     built = experiment(tmp_path / "run", reward=MeanGrey(0.45), algo=algo, steps=steps, num_envs=64)
     assert float(np.abs(built.policy().gains).max()) == pytest.approx(0.0, abs=1e-6)
