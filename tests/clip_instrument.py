@@ -35,20 +35,20 @@ def read_card() -> dict[str, Any]:
     return card
 
 
-def write_clip_instrument(folder: Path) -> Path:
+def write_clip_instrument(folder: Path, asset: Path = ASSET) -> Path:
     """Write the instrument as an ordinary open_clip folder; returns `folder`.
 
-    The asset keeps the token rows in use. Here they take their places in the table of open_clip's tokenizer;
-    the rows of all other tokens are zero.
+    The asset keeps the token rows that captions used. Here they take their places in the table of
+    open_clip's tokenizer; the rows of all other tokens are zero.
     """
     folder.mkdir(parents=True)
-    state = load_file(ASSET / "weights.safetensors")
+    state = load_file(asset / "weights.safetensors")
     rows, ids = state["token_embedding.weight"], state.pop("token_ids")
     state["token_embedding.weight"] = rows.new_zeros(VOCABULARY, rows.shape[1]).index_copy(
         0, ids.long(), rows
     )
     save_file(state, folder / "open_clip_model.safetensors")
-    config = json.loads((ASSET / "config.json").read_text(encoding="utf-8"))
+    config = json.loads((asset / "config.json").read_text(encoding="utf-8"))
     config["model_cfg"]["text_cfg"]["vocab_size"] = VOCABULARY
     write_json(folder / "open_clip_config.json", config)
     return folder

@@ -50,8 +50,8 @@ PREPROCESS = {
     "resize_mode": "shortest",
 }
 TEMPLATES = ("{} image", "{} image", "{} photograph", "a {} picture")
-TOKEN_SPREAD = 0.5  # of the initial rows; CLIP's 0.02 would leave an unknown word of so few numbers no voice
-DRAWN = 48  # images of which one batch of windows is cut, twice each
+TOKEN_SPREAD = 0.5  # of the initial rows; CLIP's 0.02 is meant for rows of 512 numbers, these have 24
+DRAWN = 48  # images that are distorted together
 UNTOUCHED = 0.4  # share of the levels that are zero: proxy 1 changes one attribute and leaves the others
 CERTAINTY = 0.96  # captions err in 2 % even at the ends, so that no target is zero
 

@@ -36,6 +36,7 @@ from attiqa.clip.embedding import load_clip
 from attiqa.clip.prompts import read_pools
 from attiqa.files import file_digest
 from attiqa.model import load
+from tests import make_clip_instrument
 from tests.clip_instrument import (
     ASSET,
     held_out_images,
@@ -176,3 +177,15 @@ def test_the_instrument_is_small_and_named_as_what_it_is(folder: Path) -> None:
     assert file_digest(weights) == read_card()["digest"]
     assert "test instrument" in read_card()["summary"]
     assert load_clip(str(folder / "clip")).identity["dim"] == 32
+
+
+def test_the_script_makes_such_an_instrument_from_any_photographs(tmp_path: Path, folder: Path) -> None:
+    few = ["--steps", "20", "--batch", "20", "--captions", "20", "--images", "24"]
+    argv = [str(folder / "clean"), "--out", str(tmp_path / "asset"), *few]
+    assert make_clip_instrument.main(argv) == 0
+    made = json.loads((tmp_path / "asset" / "card.json").read_text(encoding="utf-8"))
+    assert made["words"] == WORDS
+    clip = write_clip_instrument(tmp_path / "clip", tmp_path / "asset")
+    texts = load_clip(str(clip)).embed_texts(["Blurry image", "Splendid image"])
+    assert not torch.allclose(texts[0], texts[1])
+    assert make_clip_instrument.main([*argv, "--steps", "2"]) == 2
