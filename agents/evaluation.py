@@ -21,6 +21,7 @@ from isp_env.envs.frames import Group, Tensors
 from isp_env.frame import FrameSource
 
 RESAMPLES = 10_000
+LEAST_GAIN = 1e-6  # what rounding makes of none: a search that found nothing renders neutral again
 
 Measure = Callable[[torch.Tensor, Group], torch.Tensor]
 
@@ -203,7 +204,8 @@ def share_interval(part: Outcome, whole: Outcome, bench: Bench) -> tuple[float, 
 
     None where there are resamples in which `whole` gains nothing.
     """
-    interval = _ratio_interval(part.gains, whole.gains, bench.clusters)
+    gained = np.where(whole.gains > LEAST_GAIN, whole.gains, 0.0)
+    interval = _ratio_interval(part.gains, gained, bench.clusters)
     return interval if np.isfinite(interval).all() else None
 
 
