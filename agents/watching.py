@@ -144,7 +144,7 @@ class HeldOut:
         return (
             f"{since} the reward rose by {rise.mean():.4f} on the held-out scenes, and the judges that it "
             f"does not contain ({_named(self.bench.judges)}) fell by {-fall.mean():.2f} of their spread "
-            "between scenes: the policy is exploiting the reward; look at report.png."
+            "between scenes: the policy may be exploiting the reward; look at report.png."
         )
 
 
