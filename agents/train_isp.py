@@ -23,7 +23,7 @@ from attiqa.devices import pick_device
 from attiqa.errors import EXIT_OK, InputError, command
 from attiqa.options import as_record, option, parse
 
-DEFAULT_STEPS = 6144
+DEFAULT_STEPS = 5632
 
 
 @dataclass(frozen=True)

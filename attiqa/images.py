@@ -107,6 +107,7 @@ def _to_srgb(image: Image.Image, path: str | Path) -> Image.Image:
         return image
 
 
+@functools.lru_cache(maxsize=32)
 def _space(profile: bytes) -> str:
     return ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile.xcolor_space.strip()
 

@@ -78,7 +78,9 @@ def image_files(given: list[Path], most: int) -> Iterator[list[Path]]:
             with Image.open(photographs[number % len(photographs)]) as opened:
                 picture = opened.convert("RGB").resize(_WRITTEN_SIZE)
             paths.append(Path(folder) / f"{number:03d}.jpg")
-            picture.rotate(number % 7, resample=Image.Resampling.BILINEAR).save(paths[-1], quality=90)
+            picture.rotate(number % 7, resample=Image.Resampling.BILINEAR).save(
+                paths[-1], quality=90, icc_profile=None
+            )
         yield paths
 
 
