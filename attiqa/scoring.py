@@ -126,12 +126,12 @@ def read_ahead(
 
     def submit(count: int) -> None:
         waiting.extend((path, pool.submit(safely, path)) for path in islice(remaining, count))
+        if not overlap:
+            wait(future for _, future in waiting)
 
     try:
         submit(ahead)
         while waiting:
-            if not overlap:
-                wait(future for _, future in waiting)
             path, future = waiting.popleft()
             result = future.result()
             if overlap:

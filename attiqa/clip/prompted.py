@@ -86,6 +86,23 @@ class PromptedNetwork(QualityNetwork):
         return antonym_differences(features, *self.attribute_pairs.unbind(dim=1)), quality
 
 
+def clip_record(encoder: ClipEncoder) -> dict[str, Any]:
+    """What a card's ``architecture`` says of the CLIP whose image tower a network holds.
+
+    Raises:
+        InputError: the encoder's configuration is unknown.
+    """
+    if not encoder.config:
+        raise InputError("this CLIP was not built from an open_clip configuration, so it can't be saved.")
+    preprocess = encoder.preprocess
+    return {
+        **{name: encoder.config[name] for name in ("embed_dim", "vision_cfg", "quick_gelu")},
+        "mean": list(preprocess.mean),
+        "std": list(preprocess.std),
+        "logit_scale": encoder.logit_scale,
+    }
+
+
 def build_prompted(
     encoder: ClipEncoder, quality: Sequence[tuple[str, str]], attributes: AttributeSet
 ) -> PromptedNetwork:
@@ -102,9 +119,7 @@ def build_prompted(
     """
     if not quality:
         raise InputError("a prompted network needs at least one pair of quality prompts; there is none.")
-    if not encoder.config:
-        raise InputError("this CLIP was not built from an open_clip configuration, so it can't be saved.")
-    preprocess = encoder.preprocess
+    record, preprocess = clip_record(encoder), encoder.preprocess
     sides = [encoder.embed_texts(side) for side in zip(*quality, strict=True)]
     # clones: what inference mode made cannot take part in a backward pass
     quality_pairs = torch.stack(sides, dim=1).clone()
@@ -113,12 +128,7 @@ def build_prompted(
     network = PromptedNetwork(tower, quality_pairs, attribute_pairs, encoder.logit_scale)
     network.architecture = {
         "kind": KIND,
-        "embed_dim": encoder.config["embed_dim"],
-        "vision_cfg": encoder.config["vision_cfg"],
-        "quick_gelu": encoder.config["quick_gelu"],
-        "mean": list(preprocess.mean),
-        "std": list(preprocess.std),
-        "logit_scale": encoder.logit_scale,
+        **record,
         "quality_pairs": len(quality),
         "attributes": len(attributes.names),
     }

@@ -21,7 +21,7 @@ from attiqa.attributes import AttributeSet
 from attiqa.clip.clipiqa import without_positions
 from attiqa.clip.embedding import ClipEncoder
 from attiqa.clip.labels import antonym_differences, text_pairs
-from attiqa.clip.prompted import NO_TEXT
+from attiqa.clip.prompted import NO_TEXT, clip_record
 from attiqa.errors import InputError
 from attiqa.nn.network import QualityNetwork
 
@@ -114,8 +114,7 @@ def build_sfd(encoder: ClipEncoder, attributes: AttributeSet, hidden: int = 128)
     Raises:
         InputError: a tower of another kind, or an encoder whose configuration is unknown.
     """
-    if not encoder.config:
-        raise InputError("this CLIP was not built from an open_clip configuration, so it can't be saved.")
+    record = clip_record(encoder)
     tower = _resnet(encoder.model.visual)
     preprocess = encoder.preprocess
     backbone = SfdTower(tower, preprocess.mean, preprocess.std, hidden).to(encoder.device)
@@ -124,13 +123,8 @@ def build_sfd(encoder: ClipEncoder, attributes: AttributeSet, hidden: int = 128)
     network = SfdNetwork(backbone, encoder.config["embed_dim"], pairs, encoder.logit_scale)
     network.architecture = {
         "kind": KIND,
-        "embed_dim": encoder.config["embed_dim"],
-        "vision_cfg": encoder.config["vision_cfg"],
-        "quick_gelu": encoder.config["quick_gelu"],
-        "mean": list(preprocess.mean),
-        "std": list(preprocess.std),
+        **record,
         "hidden": hidden,
-        "logit_scale": encoder.logit_scale,
         "attributes": len(attributes.names),
     }
     return network.eval()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from attiqa.training.agreement import cross_talk, pristine_preference
 from attiqa.training.crossvalidation import agreement, nested_predictions
 from attiqa.training.regressor import PseudoRated, RatedFeatures, predict
 from attiqa.views import resize, whole
+
+Assess = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 PAIR_GAP = 0.5  # on the five-point scale: the published same-prompt pairs
 LOWER_IS_BETTER = {"BRISQUE", "ILNIQE", "NIQE"}
@@ -128,14 +130,9 @@ def measurements(network: AttributeNetwork, data: Path) -> dict[str, Any]:
         network: trained, on the CPU.
         data: the folder with ``photos/kodak24`` and ``fivek``.
     """
-
-    def assess(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        with torch.inference_mode():
-            attributes, quality = network(images.contiguous(memory_format=torch.channels_last))
-            return quality.float(), attributes.float()
-
+    assess = assessor(network)
     names = read_attributes().names
-    kodak = [_whole(path) for path in list_images([data / "photos" / "kodak24"])]
+    kodak = [view_of(path) for path in list_images([data / "photos" / "kodak24"])]
     talk = cross_talk(assess, kodak, names)
     return {
         "attribute_agreement": {
@@ -153,7 +150,19 @@ def measurements(network: AttributeNetwork, data: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _whole(path: Path) -> torch.Tensor:
+def assessor(network: AttributeNetwork) -> Assess:
+    """Images ``(B, 3, H, W)`` to quality ``(B,)`` and attributes ``(B, K)``, both float32, as they are."""
+
+    def assess(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.inference_mode():
+            attributes, quality = network(images.contiguous(memory_format=torch.channels_last))
+            return quality.float(), attributes.float()
+
+    return assess
+
+
+def view_of(path: Path) -> torch.Tensor:
+    """A photograph as the reward sees it: float32 ``(3, H, W)``, about 224 x 224 pixels."""
     return whole(to_float(read_image(path)).unsqueeze(0))[0]
 
 
@@ -163,10 +172,10 @@ def _rounded(values: torch.Tensor) -> Any:
     ]  # fmt: skip
 
 
-def _expert_preference(assess: Any, fivek: Path) -> dict[str, Any]:
+def _expert_preference(assess: Assess, fivek: Path) -> dict[str, Any]:
     wins, total = 0, 0
     for path in list_images([fivek / "expertC"]):
-        before, after = (assess(_whole(p).unsqueeze(0))[0] for p in (fivek / "input" / path.name, path))
+        before, after = (assess(view_of(p).unsqueeze(0))[0] for p in (fivek / "input" / path.name, path))
         wins, total = wins + int(after > before), total + 1
     return {"scenes": total, "wins": wins, "note": "a check after training; never used for choices"}
 

@@ -13,28 +13,24 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from attiqa.attributes import read_attributes
-from attiqa.checkpoint import save_checkpoint
-from attiqa.datasets.registry import load_dataset
 from attiqa.errors import command
 from attiqa.images import list_images
-from attiqa.model import load
+from attiqa.model import PRECISIONS, load
 from attiqa.nn.backbones import calibrate_normalisation
 from attiqa.nn.network import AttributeNetwork, build_network
 from attiqa.options import as_record, option, parse
 from attiqa.peers import load_peer
-from attiqa.rewards.calibration import store_calibration
-from attiqa.training.card import held_out_calibration, measurements, zero_shot_table
+from attiqa.training.bundled import divided_photographs, rated_sets, versions, write_model
+from attiqa.training.card import assessor, measurements, view_of, zero_shot_table
 from attiqa.training.crossvalidation import View, named_view, native_crops, rated_features
 from attiqa.training.distorted import DistortedBatches
 from attiqa.training.judge_checks import independence, label_agreement, relative_cost, scale_score, weaknesses
-from attiqa.training.mini import HELD_OUT_EVERY, view_of
 from attiqa.training.photographs import PhotographPool
 from attiqa.training.pretraining import pretrain
 from attiqa.training.scene_statistics import JoinedBatches, RatedVersions, StatisticsBatches, rate_versions
@@ -85,9 +81,7 @@ class Options:
 def main(argv: list[str] | None = None) -> int:
     """Make the model; returns the exit code."""
     options = parse(Options, argv, prog="python -m attiqa.training.judge", description=str(__doc__))
-    photographs = list_images([options.data / "photos" / "imagenet_sample"])
-    held_out = photographs[::HELD_OUT_EVERY]
-    training = [path for path in photographs if path not in held_out]
+    training, held_out = divided_photographs(options.data)
     rated = rated_photographs(options, training, "training")
     network = trained(options, rated, training)
     validation = rated_photographs(options, held_out, "validation")
@@ -107,16 +101,9 @@ def main(argv: list[str] | None = None) -> int:
         **checks(options, network, held_out),
         "options": as_record(options) | {"data": "DIR", "out": "DIR"},
         "command": f"python -m attiqa.training.judge --data DIR --out DIR --name {options.name}",
-        "versions": {"python": sys.version.split()[0]}
-        | {
-            name: metadata.version(name)
-            for name in ("torch", "torchvision", "numpy", "pillow", "pyiqa", "attiqa")
-        },
+        "versions": versions(("torch", "torchvision", "numpy", "pillow", "pyiqa", "attiqa")),
     }
-    path = options.out / f"{options.name}.safetensors"
-    written = save_checkpoint(path, network, card, dtype=torch.float16)
-    store_calibration(path, held_out_calibration(load(path), [view_of(image) for image in held_out]))
-    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, digest {written['digest'][:12]}")
+    write_model(options.out / f"{options.name}.safetensors", network, card, held_out)
     return 0
 
 
@@ -155,7 +142,7 @@ def trained(options: Options, rated: RatedVersions, photographs: list[Path]) -> 
             learning_rate=options.learning_rate,
             quality_weight=1.0,
             frozen_statistics=False,
-            precision={"float32": torch.float32, "bfloat16": torch.bfloat16}[options.precision],
+            precision=PRECISIONS[options.precision],
             state=run_folder(options) / f"state-{turn + 1}.safetensors",
             state_every=100,
         )
@@ -176,14 +163,8 @@ def joined_batches(options: Options, rated: RatedVersions, pool: PhotographPool,
 
 def checks(options: Options, network: AttributeNetwork, held_out: list[Path]) -> dict[str, Any]:
     """Everything that is measured on images that took no part in training, for the card."""
-
-    def assess(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        with torch.inference_mode():
-            attributes, quality = network(images.contiguous(memory_format=torch.channels_last))
-        return quality, attributes
-
-    data, first = options.data, load(FIRST).assess
-    rated = {name: load_dataset(name, data / "human" / name.replace("-", "_")) for name in VIEWS}
+    data, assess, first = options.data, assessor(network), load(FIRST).assess
+    rated = rated_sets(data, VIEWS)
     features = {name: rated_features(network, rated[name], VIEWS[name]) for name in VIEWS}
     table = zero_shot_table(options.name, network.regressor, rated, features, data)
     measured = measurements(network, data)

@@ -10,23 +10,19 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from attiqa.attributes import read_attributes
-from attiqa.checkpoint import save_checkpoint
-from attiqa.datasets.registry import load_dataset
 from attiqa.errors import command
-from attiqa.images import list_images, read_image, to_float
-from attiqa.model import load
+from attiqa.model import PRECISIONS
 from attiqa.nn.backbones import calibrate_normalisation
 from attiqa.nn.network import AttributeNetwork, build_network
 from attiqa.options import as_record, option, parse
-from attiqa.rewards.calibration import store_calibration
-from attiqa.training.card import cross_validation_table, held_out_calibration, measurements, sources
+from attiqa.training.bundled import divided_photographs, rated_sets, versions, write_model
+from attiqa.training.card import cross_validation_table, measurements, sources
 from attiqa.training.crossvalidation import (
     View,
     chosen_penalty,
@@ -39,9 +35,7 @@ from attiqa.training.graded import graded_layers, train_order
 from attiqa.training.photographs import PhotographPool
 from attiqa.training.pretraining import pretrain
 from attiqa.training.regressor import PSEUDO_WEIGHT, SINGLE_WEIGHT, PseudoRated, fit_regressor
-from attiqa.views import whole
 
-HELD_OUT_EVERY = 12  # each twelfth photograph is kept for validation and calibration
 VIEWS: dict[str, dict[str, View]] = {
     "avt-ai": {"whole": named_view("whole"), "five": named_view("five"), "native320": native_crops(320)},
     "avt-quality": {"native144": native_crops(144), "whole": named_view("whole")},
@@ -76,11 +70,10 @@ class Options:
 def main(argv: list[str] | None = None) -> int:
     """Make the model; returns the exit code."""
     options = parse(Options, argv, prog="python -m attiqa.training.mini", description=str(__doc__))
-    photographs = list_images([options.data / "photos" / "imagenet_sample"])
-    held_out = photographs[::HELD_OUT_EVERY]
-    training = PhotographPool([path for path in photographs if path not in held_out], progress=True)
+    photographs, held_out = divided_photographs(options.data)
+    training = PhotographPool(photographs, progress=True)
     network = pretrained(options, training)
-    rated = {name: load_dataset(name, options.data / "human" / name.replace("-", "_")) for name in VIEWS}
+    rated = rated_sets(options.data, VIEWS)
     features = {name: rated_features(network, rated[name], VIEWS[name]) for name in VIEWS}
     graded = graded_layers(network, training, options.seed + 7)
     train_order(network.regressor, graded, seed=options.seed)
@@ -102,13 +95,9 @@ def main(argv: list[str] | None = None) -> int:
         **measurements(network, options.data),
         "options": as_record(options) | {"data": "DIR", "out": "DIR"},
         "command": f"python -m attiqa.training.mini --data DIR --out DIR --name {options.name}",
-        "versions": {"python": sys.version.split()[0]}
-        | {name: metadata.version(name) for name in ("torch", "torchvision", "numpy", "attiqa")},
+        "versions": versions(("torch", "torchvision", "numpy", "attiqa")),
     }
-    path = options.out / f"{options.name}.safetensors"
-    written = save_checkpoint(path, network, card, dtype=torch.float16)
-    store_calibration(path, held_out_calibration(load(path), [view_of(image) for image in held_out]))
-    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, digest {written['digest'][:12]}")
+    write_model(options.out / f"{options.name}.safetensors", network, card, held_out)
     return 0
 
 
@@ -137,16 +126,11 @@ def pretrained(options: Options, photographs: PhotographPool) -> AttributeNetwor
         learning_rate=options.learning_rate,
         quality_weight=1.0,
         frozen_statistics=options.start != "none",
-        precision={"float32": torch.float32, "bfloat16": torch.bfloat16}[options.precision],
+        precision=PRECISIONS[options.precision],
         state=options.out / f"{options.name}-run" / "state.safetensors",
         state_every=100,
     )
     return network.requires_grad_(False).eval()
-
-
-def view_of(path: Path) -> torch.Tensor:
-    """A photograph as the reward sees it: float32 ``(3, H, W)``, about 224 x 224 pixels."""
-    return whole(to_float(read_image(path)).unsqueeze(0))[0]
 
 
 def protocol(options: Options, penalty: float, training: int, held_out: int) -> dict[str, Any]:
