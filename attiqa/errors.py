@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 import sys
 from collections.abc import Callable
 
@@ -29,12 +31,15 @@ def command(run: Callable[[list[str] | None], int]) -> Callable[[list[str] | Non
     @functools.wraps(run)
     def wrapped(argv: list[str] | None = None) -> int:
         try:
-            return run(argv)
+            code = run(argv)
+            sys.stdout.flush()  # what the reader does not want is known now, and not when Python ends
+            return code
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
             return EXIT_BAD_INPUT
-        except BrokenPipeError:
-            return EXIT_OK  # the reader (`| head`) has seen enough
+        except BrokenPipeError:  # the reader (`| head`) has seen enough
+            _drop_output()
+            return EXIT_OK
         except OSError as error:
             print(f"error: {describe_os_error(error)}", file=sys.stderr)
             return EXIT_BAD_INPUT
@@ -43,6 +48,12 @@ def command(run: Callable[[list[str] | None], int]) -> Callable[[list[str] | Non
             return EXIT_INTERRUPTED
 
     return wrapped
+
+
+def _drop_output() -> None:
+    """Send what is still buffered nowhere: Python would complain of the broken pipe once more at its end."""
+    with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def describe_os_error(error: OSError) -> str:

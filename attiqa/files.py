@@ -14,6 +14,9 @@ from typing import Any
 
 from attiqa.errors import InputError
 
+# how Python holds the bytes of a file's name that are no UTF-8 (PEP 383): tables that list files keep them
+NAME_ERRORS = "surrogateescape"
+
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
@@ -26,7 +29,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
     os.close(handle)
     temporary = Path(name)
     try:
@@ -47,14 +53,20 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write `text` to `path` atomically, as UTF-8."""
+    """Write `text` to `path` atomically, as UTF-8; names of files that are not keep their bytes."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors=NAME_ERRORS)
 
 
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` to `path` atomically, indented; NaN is refused because JSON has none."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def printable(path: str | Path) -> str:
+    """A path on one line of any terminal: line breaks and bytes that are no UTF-8 are escaped."""
+    escaped = str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+    return escaped.replace("\n", "\\n").replace("\r", "\\r")
 
 
 def read_json(path: str | Path, what: str = "a JSON file") -> Any:

@@ -26,6 +26,9 @@ _DEEP_GREY = {"I;16", "I;16L", "I;16B", "I;16N", "I"}
 
 # the modes that a profile of a colour space (ICC.1, table 19) describes, and what they become
 _PROFILED = {"RGB": {"RGB": "RGB", "RGBA": "RGBA"}, "GRAY": {"L": "RGB"}, "CMYK": {"CMYK": "RGB"}}
+# short sides are brought to hundreds of pixels: a line of pixels would become billions
+_LONGEST = 64  # times the short side; our choice
+
 _SAME = 2  # 8-bit levels; a profile that moves no colour further is sRGB under another maker's name
 
 
@@ -58,6 +61,12 @@ def decode_image(source: Path | IO[bytes], path: str | Path, profiles: bool = Tr
     """As `read_image`, from a file or from bytes in memory; `path` is what error sentences call it."""
     try:
         with Image.open(source) as opened:
+            width, height = opened.size
+            if max(width, height) > _LONGEST * min(width, height):
+                raise InputError(
+                    f"{path} is {width} x {height} pixels; expected a photograph, whose long side is at most "
+                    f"{_LONGEST} times its short one: cut it into parts."
+                )
             image = ImageOps.exif_transpose(opened)
             if not profiles:
                 image.info.pop("icc_profile", None)

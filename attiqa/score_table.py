@@ -8,9 +8,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from attiqa.errors import InputError
-from attiqa.files import write_text
+from attiqa.files import NAME_ERRORS, write_text
 from attiqa.model import QualityModel
 from attiqa.scoring import ScoredImage
+
+_MARK = "# attiqa score: "
 
 
 def score_protocol(model: QualityModel, crops: str) -> str:
@@ -34,11 +36,13 @@ class ScoreTable:
         """
         self.path = path
         self.columns = ["path", "score", *attributes, "error"]
-        self._head = f"# attiqa score: {protocol}\n" + _line(self.columns)
+        self._head = f"{_MARK}{protocol}\n" + _line(self.columns)
         kept = self._read() if path.exists() and path.stat().st_size else []
         self.done = {row[0]: float(row[1]) for row in kept}
         write_text(path, self._head + "".join(map(_line, kept)))
-        self._file = open(path, "a", encoding="utf-8", newline="")  # noqa: SIM115  (closed in __exit__)
+        self._file = open(  # noqa: SIM115  (closed in __exit__)
+            path, "a", encoding="utf-8", errors=NAME_ERRORS, newline=""
+        )
 
     def __enter__(self) -> ScoreTable:
         return self
@@ -56,10 +60,11 @@ class ScoreTable:
         self._file.flush()
 
     def _read(self) -> list[list[str]]:
-        try:
-            text = self.path.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            raise InputError(f"{self.path} is not a table of scores; give another file to --csv.") from None
+        # newlines as they are: a file's name may hold a carriage return
+        with open(self.path, encoding="utf-8", errors=NAME_ERRORS, newline="") as file:
+            text = file.read()
+        if not text.startswith(_MARK):
+            raise InputError(f"{self.path} is not a table of scores; give another file to --csv.")
         if not text.startswith(self._head):
             found = text.splitlines()[0][:200]
             raise InputError(
@@ -68,7 +73,7 @@ class ScoreTable:
             )
         # the last line of a killed run may be torn: only lines that end are rows
         whole = text[len(self._head) : text.rfind("\n") + 1]
-        rows = csv.reader(io.StringIO(whole))
+        rows = csv.reader(io.StringIO(whole, newline=""))
         return [row for row in rows if len(row) == len(self.columns) and not row[-1]]
 
 
@@ -81,5 +86,5 @@ def as_row(result: ScoredImage, attributes: int) -> list[str]:
 
 def _line(cells: Sequence[str]) -> str:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow(cells)
-    return buffer.getvalue()
+    csv.writer(buffer, lineterminator="\r\n").writerow(cells)  # so that both are quoted in names
+    return buffer.getvalue().removesuffix("\r\n") + "\n"

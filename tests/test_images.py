@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from attiqa.errors import InputError
 from attiqa.images import decode_image, read_image
 
 # linear P3-D65 to linear sRGB: SMPTE EG 432-1 primaries, BT.709 primaries, one white point
@@ -104,3 +105,13 @@ def test_bytes_in_memory_are_converted_too(tmp_path):
     path = written(tmp_path / "p3.png", icc_profile=profile_of(P3_COLORANTS))
     found = decode_image(io.BytesIO(path.read_bytes()), "p3").permute(1, 2, 0).numpy()
     np.testing.assert_array_equal(found, pixels(path))
+
+
+def test_a_line_of_pixels_is_refused_before_it_is_decoded(tmp_path):
+    """Its short side brought to 340 pixels, it would take gigabytes and the others of its folder with it."""
+    path = tmp_path / "line.png"
+    Image.new("RGB", (6500, 100)).save(path)
+    with pytest.raises(InputError, match=r"line\.png is 6500 x 100 pixels; expected a photograph"):
+        read_image(path)
+    Image.new("RGB", (6400, 100)).save(path)
+    assert read_image(path).shape == (3, 100, 6400)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,22 @@ def test_a_killed_run_resumes_and_ends_as_an_unbroken_one(
     assert "3 images are scored already" in capsys.readouterr().err
     assert len(seen) == 5
     assert sorted(cut.read_text().splitlines()) == sorted(whole.read_text().splitlines())
+
+
+def test_any_name_of_a_file_is_written_printed_and_found_again(
+    folder: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in (b"latin-1 \xfc.png", b"two\nlines.png", b"return\r.png", b'comma, "quoted".png'):
+        (folder / os.fsdecode(name)).write_bytes((folder / "0.png").read_bytes())
+    out = folder.parent / "scores.csv"
+    arguments = ["score", str(folder), "--model", str(checkpoint)]
+    assert main([*arguments, "--csv", str(out)]) == 0
+    assert main([*arguments, "--csv", str(out)]) == 0
+    assert "10 images are scored already" in capsys.readouterr().err
+    assert main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + 10
+    assert any("two\\nlines.png" in line for line in lines)
 
 
 def test_a_file_that_was_mended_is_scored_on_the_next_run(folder: Path, checkpoint: Path) -> None:

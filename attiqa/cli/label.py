@@ -20,7 +20,7 @@ from attiqa.clip.prompts import named_set, set_record
 from attiqa.clip.ray_folder import embed_files_on_ray
 from attiqa.devices import pick_device
 from attiqa.errors import InputError, command
-from attiqa.files import atomic_path, write_json
+from attiqa.files import NAME_ERRORS, atomic_path, write_json
 from attiqa.images import list_images
 from attiqa.options import option, parse
 from attiqa.ray_engine import ENGINES, start_ray
@@ -91,7 +91,7 @@ def write_scores(
     positive, negative = (side.cpu() for side in text_pairs(encoder, attributes))
     with (
         atomic_path(folder / "scores.csv") as temporary,
-        open(temporary, "w", newline="", encoding="utf-8") as file,
+        open(temporary, "w", newline="", encoding="utf-8", errors=NAME_ERRORS) as file,
     ):
         writer = csv.writer(file)
         writer.writerow(["path", "digest", *attributes.names])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import sys
 
+from attiqa.errors import EXIT_INTERRUPTED
+
 # name -> (module with ``main(argv) -> exit code``, one line for --help); imported only when asked for
 SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "data": ("attiqa.cli.data", "known datasets, whether one is whole, its splits as a file"),
@@ -30,7 +32,10 @@ def main(argv: list[str] | None = None) -> int:
     if name not in SUBCOMMANDS:
         print(f"error: attiqa has no subcommand {name!r}; it has {', '.join(SUBCOMMANDS)}.", file=sys.stderr)
         return 2
-    module = importlib.import_module(SUBCOMMANDS[name][0])
+    try:
+        module = importlib.import_module(SUBCOMMANDS[name][0])
+    except KeyboardInterrupt:  # imports take seconds, in which nothing is begun
+        return EXIT_INTERRUPTED
     return int(module.main(rest))
 
 

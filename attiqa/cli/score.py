@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from attiqa.devices import pick_device
 from attiqa.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, command
+from attiqa.files import printable
 from attiqa.model import DEFAULT_MODEL, QualityModel, load
 from attiqa.options import option, parse
 from attiqa.ray_engine import ENGINES, score_files_on_ray, start_ray
@@ -98,7 +99,7 @@ def _print_table(
     model: QualityModel, results: Iterator[ScoredImage], paths: Sequence[Path]
 ) -> tuple[int, int]:
     names = model.attribute_names
-    width = max(4, *(len(str(path)) for path in paths))
+    width = max(4, *(len(printable(path)) for path in paths))
     print(f"{'path':<{width}}  {'score':>7}  " + "  ".join(f"{name:>12}" for name in names))
     scored = failed = 0
     for result in results:
@@ -109,7 +110,7 @@ def _print_table(
             continue
         scored += 1
         numbers = "  ".join(f"{float(value):>12.3f}" for value in values)
-        tqdm.write(f"{path:<{width}}  {float(score):>7.3f}  {numbers}")
+        tqdm.write(f"{printable(path):<{width}}  {float(score):>7.3f}  {numbers}")
     return scored, failed
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 
 from attiqa.errors import InputError
+from attiqa.files import NAME_ERRORS
 from attiqa.images import IMAGE_SUFFIXES, decode_image, list_images
 
 
@@ -87,17 +89,28 @@ def read_labels(
         InputError: a column is missing, a cell is no number, or no row matches an image.
     """
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        with open(path, newline="", encoding="utf-8-sig", errors=NAME_ERRORS) as file:
+            reader = csv.DictReader(file)
+            rows, columns = list(reader), list(reader.fieldnames or ())
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; expected a table such as attiqa label writes.") from None
-    missing = [name for name in ("path", *names) if not rows or name not in rows[0]]
+    except csv.Error as error:
+        raise InputError(f"{path} is not a CSV file ({error}).") from None
+    missing = [name for name in ("path", *names) if name not in columns]
     if missing:
-        raise InputError(f"{path} lacks the column {missing[0]!r}; it needs path, {', '.join(names)}.")
+        raise InputError(
+            f"{path} lacks the column {missing[0]!r}; it needs path, {', '.join(names)}, separated "
+            f"by commas, and has {', '.join(columns)[:200] or 'none'}."
+        )
+    if not rows:
+        raise InputError(f"{path} has no rows; expected one for each image.")
     try:
         table = {row["path"]: [float(row[name] or "nan") for name in names] for row in rows}
     except ValueError as error:
         raise InputError(f"{path} holds a cell that is no number ({error}).") from None
+    endless = [name for name, row in table.items() if any(map(math.isinf, row))]
+    if endless:
+        raise InputError(f"{path} holds an infinite label, for {endless[0]}; leave unknown cells empty.")
     tails = {tuple(Path(name).parts): values for name, values in table.items()}
     lengths = sorted({len(tail) for tail in tails}, reverse=True)
     kept, labels = [], []
