@@ -61,11 +61,16 @@ def read_card(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{beside} is not a checkpoint card of this package; expected format {FORMAT!r}.")
     architecture = card.get("architecture")
     kind = architecture.get("kind") if isinstance(architecture, dict) else None
-    if kind not in KINDS:
+    if not isinstance(architecture, dict) or kind not in KINDS:
         raise InputError(
             f"{path} holds a network of kind {kind!r}; "
             f"this reader builds {', '.join(map(repr, KINDS))} networks."
         )
+    names, heads = card.get("attributes"), architecture.get("attributes")
+    if not isinstance(names, list) or len(names) != heads or len(set(map(str, names))) != heads:
+        raise InputError(f"{beside} names the attributes {names!r}; expected {heads} different ones.")
+    if not isinstance(card.get("digest"), str):
+        raise InputError(f"{beside} has no digest of the weights; expected a card as it was written.")
     return card
 
 
@@ -84,13 +89,23 @@ def load_network(path: str | Path) -> tuple[QualityNetwork, dict[str, Any]]:
     """Read weights and card of any kind; the network is float32, in evaluation mode, on the CPU.
 
     Raises:
-        InputError: file or card missing, file truncated, or weights that are not of the card's architecture.
+        InputError: file or card missing, file truncated or not the one that the card describes, or weights
+            that are not of the card's architecture.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path} does not exist; expected a checkpoint (.safetensors with its .json card).")
+    if path.suffix != ".safetensors":
+        raise InputError(
+            f"{path} is no .safetensors file; other formats may run code when they are read, so only "
+            "checkpoints that this package wrote are taken."
+        )
     card = read_card(path)
     tensors = read_safetensors(path)
+    if file_digest(path) != card["digest"]:
+        raise InputError(
+            f"{path} is not the file that its card describes (SHA-256 differs); bring both from one place."
+        )
     builder = importlib.import_module(KINDS[card["architecture"]["kind"]])
     try:
         network: QualityNetwork = builder.network_from_card(card["architecture"])

@@ -149,6 +149,32 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
         load(path)
 
 
+def test_a_card_that_is_not_of_its_weights_is_refused(tmp_path: Path) -> None:
+    path = tiny_checkpoint(tmp_path)
+    written = card_path(path).read_text()
+    card = json.loads(written)
+    for change, sentence in (
+        ({"attributes": [*card["attributes"], "composition"]}, "expected 5 different ones"),
+        ({"attributes": None}, "names the attributes None"),
+        ({"digest": None}, "has no digest"),
+        ({"digest": "0" * 64}, "not the file that its card describes"),
+    ):
+        card_path(path).write_text(json.dumps({**card, **change}))
+        with pytest.raises(InputError, match=sentence):
+            load(path)
+    card_path(path).write_text(written)
+    save_checkpoint(tmp_path / "other.safetensors", tiny_network(seed=1), tiny_card())
+    path.write_bytes((tmp_path / "other.safetensors").read_bytes())  # of the same architecture
+    with pytest.raises(InputError, match="not the file that its card describes"):
+        load(path)
+
+
+def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "model.pt")
+    with pytest.raises(InputError, match=r"model\.pt is no \.safetensors file; other formats may run code"):
+        load(tmp_path / "model.pt")
+
+
 def test_an_unreachable_hub_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match="could not be had from the Hugging Face hub"):
