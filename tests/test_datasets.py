@@ -195,12 +195,37 @@ def test_ava_scores_are_the_means_of_their_histograms(tmp_path: Path) -> None:
     assert rated.mos[1] == 5.5
 
 
+def spaq_rows(root: Path, count: int, sign: int) -> list[float]:
+    """SPAQ's table with noisiness rising (or falling) with MOS; returns what it says of noisiness."""
+    columns = ["Image name", "MOS", "Brightness", "Colorfulness", "Contrast", "Noisiness", "Sharpness"]
+    noisiness = [50.0 + sign * number for number in range(count)]
+    rows = [[f"{row}.jpg", 20.0 + row, 50, 50, 50, noisiness[row], 50] for row in range(count)]
+    write_excel(root / "Annotations" / "MOS and Image attribute scores.xlsx", [columns, *rows])
+    write_images(root, [f"TestImage/{row}.jpg" for row in range(count)])
+    return noisiness
+
+
 def test_spaq_noisiness_is_turned_to_mean_cleaner(tmp_path: Path) -> None:
-    spaq(tmp_path)  # written with noise falling as MOS rises
+    told = spaq_rows(tmp_path, 30, -1)
     rated = load_dataset("spaq", tmp_path)
-    assert rated.extra["noisiness"].tolist() == [40, 60, 80]
+    assert rated.extra["noisiness"].tolist() == [100 - value for value in told]
     assert "turned around" in rated.notes[0]
     assert set(rated.extra) == {"sharpness", "contrast", "brightness", "colorfulness", "noisiness"}
+
+
+def test_a_handful_of_spaqs_rows_tells_nothing_about_the_sign(tmp_path: Path) -> None:
+    told = spaq_rows(tmp_path, 5, -1)
+    rated = load_dataset("spaq", tmp_path)
+    assert rated.extra["noisiness"].tolist() == told
+    assert "too few rows to check the sign" in rated.notes[0]
+
+
+def test_a_name_without_a_suffix_is_the_one_image_of_that_name(tmp_path: Path) -> None:
+    write_images(tmp_path, ["a.PNG", "b.png", "b.jpg", "v1.2.png"])
+    (tmp_path / "labels.csv").write_text("name,mos\na,1\nb,2\nv1.2,3\n")
+    rated = load_dataset("csv", tmp_path)
+    assert [path.name for path in rated.paths] == ["a.PNG", "v1.2.png"]
+    assert rated.missing == ("b",)  # which of the two?
 
 
 def test_absent_images_are_named_and_left_out_not_dropped_silently(tmp_path: Path) -> None:
@@ -233,7 +258,8 @@ def test_a_table_of_ones_own_may_be_named_itself_and_keeps_its_columns(tmp_path:
         ("name,mos\n", "has no rows"),
         ("", "lacks the column name, mos; it has none"),
         ("name,mos,split\na.png,1,half\n", "splits named half"),
-        ("name,mos\nzz.png,1\n", "none of the 1 images"),
+        ("name,mos\nzz.png,1\n", r"none of the 1 images .* such as 'zz\.png'"),
+        ("name;mos\na.png;1\n", r"it has name;mos \(columns are separated by commas\)"),
     ],
 )
 def test_bad_tables_are_refused_in_a_sentence(text: str, sentence: str, tmp_path: Path) -> None:

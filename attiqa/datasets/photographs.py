@@ -16,6 +16,7 @@ from attiqa.files import read_json
 from attiqa.metrics import srocc
 
 _CLIVE_TRAINING = tuple(f"t{number}.bmp" for number in range(1, 8))
+_TELLING_ROWS = 30  # of SPAQ; a correlation over fewer may have either sign by chance
 _AVA_BINS = np.arange(1, 11)
 
 
@@ -103,12 +104,19 @@ def read_spaq(root: Path) -> Labels:
     table = read_csv(path, columns) if path.suffix == ".csv" else read_excel(path, columns)
     mos = numbers(path, table, "MOS")
     extra: dict[str, NDArray] = {name.lower(): numbers(path, table, name) for name in attributes}
-    agreement = srocc(extra["noisiness"], mos)
-    note = f"Noisiness has SROCC {agreement:+.2f} with MOS: higher means cleaner"
-    if agreement < 0:
-        extra["noisiness"] = 100 - extra["noisiness"]
-        note = f"Noisiness had SROCC {agreement:+.2f} with MOS, higher meant noisier: it was turned around"
+    extra["noisiness"], note = _cleanness(extra["noisiness"], mos)
     return Labels(table["Image name"], mos, (0, 100), extra=extra, notes=(note,))
+
+
+def _cleanness(noisiness: NDArray, mos: NDArray) -> tuple[NDArray, str]:
+    """SPAQ's "Noisiness" with higher meaning cleaner, and a sentence on how that was known."""
+    if len(mos) < _TELLING_ROWS or np.ptp(mos) == 0 or np.ptp(noisiness) == 0:
+        return noisiness, "too few rows to check the sign of Noisiness: higher is taken to mean cleaner"
+    agreement = srocc(noisiness, mos)
+    if agreement < 0:
+        note = f"Noisiness had SROCC {agreement:+.2f} with MOS, higher meant noisier: it was turned around"
+        return 100 - noisiness, note
+    return noisiness, f"Noisiness has SROCC {agreement:+.2f} with MOS: higher means cleaner"
 
 
 def read_flive(root: Path) -> Labels:

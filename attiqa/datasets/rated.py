@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attiqa.errors import InputError
+from attiqa.images import IMAGE_SUFFIXES
 
 SPLIT_NAMES = ("train", "validation", "test")
 
@@ -117,7 +119,8 @@ def check_labels(labels: Labels, source: str) -> None:
 class ImageFinder:
     """Finds images by name in candidate folders, whatever the case of their letters.
 
-    TID2013 lists ``i01_01_2.bmp`` and ships ``I01_01_2.BMP``. Each folder is listed once.
+    TID2013 lists ``i01_01_2.bmp`` and ships ``I01_01_2.BMP``. A name without a suffix is the one image
+    of that name. Each folder is listed once.
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
@@ -136,5 +139,8 @@ class ImageFinder:
     def _listing(self, folder: Path) -> dict[str, str]:
         if folder not in self._listings:
             names = os.listdir(folder) if folder.is_dir() else []
-            self._listings[folder] = {name.lower(): name for name in names}
+            images = [name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+            stems = Counter(Path(name).stem.lower() for name in images)
+            bare = {Path(name).stem.lower(): name for name in images if stems[Path(name).stem.lower()] == 1}
+            self._listings[folder] = bare | {name.lower(): name for name in names}
         return self._listings[folder]

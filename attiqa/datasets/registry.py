@@ -181,7 +181,8 @@ def _with_images(key: str, dataset: Dataset, root: Path, labels: Labels, require
     present = np.array([path is not None for path in found])
     if require_images and not present.any():
         raise InputError(
-            f"none of the {len(found)} images of {dataset.title} is below {root}; it needs {dataset.layout}."
+            f"none of the {len(found)} images of {dataset.title} is below {root}, such as "
+            f"'{labels.names[0]}'; it needs {dataset.layout}."
         )
     default = root / dataset.folders[0]
     whole = RatedSet(

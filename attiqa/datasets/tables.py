@@ -51,11 +51,12 @@ def read_excel(path: Path, required: Sequence[str]) -> Columns:
     ) as error:
         raise InputError(f"{path} is not an Excel .xlsx file ({error}).") from None
     try:
-        rows = (
+        rows = [
             ["" if cell is None else str(cell) for cell in row]
             for row in book.worksheets[0].iter_rows(values_only=True)
-        )
-        return _columns(path, rows, required, None)
+        ]
+        width = max(map(len, rows), default=0)  # files of some writers leave empty cells out at the end
+        return _columns(path, (row + [""] * (width - len(row)) for row in rows), required, None)
     finally:
         book.close()
 
@@ -97,8 +98,10 @@ def _columns(
     names = [spelling.get(name.lower(), name) for name in names]
     missing = [name for name in required if name not in names]
     if missing:
+        # one "column" that holds them all is a table that another character separates
+        hint = " (columns are separated by commas)" if len(names) == 1 and len(required) > 1 else ""
         raise InputError(
-            f"{path} lacks the column {', '.join(missing)}; it has {', '.join(names) or 'none'}."
+            f"{path} lacks the column {', '.join(missing)}; it has {', '.join(names) or 'none'}{hint}."
         )
     table: Columns = {name: [] for name in names}
     for number, row in enumerate(filled, start=1):
