@@ -14,6 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from attiqa.errors import InputError
+from attiqa.files import read_json, write_json
+
 Options = TypeVar("Options")
 
 
@@ -81,6 +84,17 @@ def add_options(parser: argparse.ArgumentParser, options: type) -> None:
             )
 
 
+def chosen(argv: Sequence[str], flag: str, choices: Sequence[str], prog: str) -> tuple[str, list[str]]:
+    """Take ``flag CHOICE`` out of the arguments, by default the first choice; returns it and the others.
+
+    For commands whose methods have options of their own: each parses the others by itself.
+    """
+    parser = argparse.ArgumentParser(prog=prog, add_help=False, allow_abbrev=False)
+    parser.add_argument(flag, dest="choice", choices=tuple(choices), default=choices[0])
+    known, rest = parser.parse_known_args(argv)
+    return known.choice, rest
+
+
 class _Collect(argparse.Action):
     """``--model a b`` and ``--model a --model b`` say the same; the first of them replaces the default."""
 
@@ -106,6 +120,32 @@ def as_record(options: Any) -> dict[str, Any]:
     return {name: _plain(value) for name, value in dataclasses.asdict(options).items()}
 
 
+def claim(folder: Path, options: Any, *, free: Sequence[str] = ("device",), write: bool = True) -> None:
+    """Mark a run's folder with its options, so that only the same run goes on in it.
+
+    Args:
+        folder: of the run; ``options.json`` in it holds the options.
+        options: dataclass instance.
+        free: fields that may differ, for they don't change what is computed.
+        write: whether to write them where there are none; of several processes, one does.
+
+    Raises:
+        InputError: the folder holds a run with other options.
+    """
+    path, record = folder / "options.json", as_record(options)
+    before = read_json(path, "the options of a run") if path.is_file() else None
+    if isinstance(before, dict):
+        changed = [name for name in record if name not in free and before.get(name) != record[name]]
+        if changed:
+            name = changed[0]
+            raise InputError(
+                f"{folder} holds a run with other options: {_flag_of(name)} was {before.get(name)!r} and is "
+                f"{record[name]!r}; give the options that it was begun with, or another --out."
+            )
+    elif write:
+        write_json(path, record)
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
@@ -115,7 +155,11 @@ def _plain(value: Any) -> Any:
 
 
 def _flag(field: dataclasses.Field[Any]) -> str:
-    return "--" + field.name.replace("_", "-")
+    return _flag_of(field.name)
+
+
+def _flag_of(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import socket
 import tarfile
 from pathlib import Path
@@ -89,6 +90,14 @@ def test_wrong_tables_and_shards_are_one_sentence_each(
     entries = list_entries(inputs(photographs))
     with pytest.raises(InputError, match="lacks the column 'composition'"):
         read_labels(table, entries, [*NAMES, "composition"])
+    (tmp_path / "semicolons.csv").write_text(f"path;{';'.join(NAMES)}\n0.png;1;1;1;1;1\n")
+    with pytest.raises(InputError, match="separated by commas, and has path;sharpness"):
+        read_labels(tmp_path / "semicolons.csv", entries, NAMES)
+    (tmp_path / "endless.csv").write_text(f"path,{','.join(NAMES)}\n0.png,1,1,inf,1,1\n")
+    with pytest.raises(InputError, match=r"an infinite label, for 0\.png"):
+        read_labels(tmp_path / "endless.csv", entries, NAMES)
+    (tmp_path / "marked.csv").write_bytes(b"\xef\xbb\xbf" + table.read_bytes())  # as spreadsheets save it
+    assert len(read_labels(tmp_path / "marked.csv", entries, NAMES)[0]) == 8
     (tmp_path / "other.csv").write_text(f"path,{','.join(NAMES)}\nz.png,1,1,1,1,1\n")
     with pytest.raises(InputError, match="no row of"):
         read_labels(tmp_path / "other.csv", entries, NAMES)
@@ -117,6 +126,35 @@ def test_pretraining_on_distortions_writes_a_model_that_loads(photographs: Path,
     model = load(tmp_path / "run" / "model.safetensors")
     assert model.attributes(torch.rand(1, 3, 64, 64)).shape == (1, 5)
     assert set(model.describe()["validation_srocc"]) == set(NAMES)
+
+
+def test_a_broken_held_out_image_and_labels_without_order_cost_no_trained_model(
+    photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "photographs"
+    shutil.copytree(photographs / "class0", folder)
+    (folder / "broken.png").write_bytes(b"no image")
+    (folder / "unlabelled.png").write_bytes((folder / "0.png").read_bytes())
+    rows = [f"{name},{','.join(['1'] * 5)}" for name in ("0.png", "2.png", "broken.png")]
+    (tmp_path / "labels.csv").write_text("\n".join([f"path,{','.join(NAMES)}", *rows]))
+    common = [str(folder), "--out", str(tmp_path / "run"), "--steps", "1", "--batch", "1", *SMALL]
+    common += ["--labels", str(tmp_path / "labels.csv"), "--validation", "0.67"]
+    assert pretrain_main(common) == 0
+    output = capsys.readouterr()
+    assert "3 of 4 images have a row" in output.err
+    assert output.err.count("broken.png is not an image") == 1  # in training or among the held-out
+    assert load(tmp_path / "run").describe()["validation_srocc"] == {}  # all labels are alike
+    assert pretrain_main([*common, "--hidden", "4"]) == 2
+    assert "run with other options: --hidden was 8 and is 4" in capsys.readouterr().err
+    assert pretrain_main([*common, "--workers", "1"]) == 0  # which changes nothing
+
+
+@pytest.mark.parametrize("option", ["--steps", "--batch", "--side", "--hidden", "--workers", "--stem-stride"])
+def test_nonsense_of_pretraining_is_a_sentence(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pretrain_main([str(tmp_path), "--out", str(tmp_path / "run"), option, "0"]) == 2
+    assert f"error: {option} is " in capsys.readouterr().err
 
 
 def test_a_sixth_attribute_needs_a_file_and_labels_alone(photographs: Path, tmp_path: Path) -> None:
@@ -236,6 +274,7 @@ def test_finetuning_reports_splits_and_goes_on_where_it_stopped(
     assert finetune_main(arguments) == 0
     output = capsys.readouterr()
     assert "12 images, 2 splits" in output.out
+    assert "csv: 1 images are unreadable:" in output.err
     assert "broken.png" in output.err
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert len(result["last_epoch"]["rows"]) == 2
@@ -244,6 +283,27 @@ def test_finetuning_reports_splits_and_goes_on_where_it_stopped(
     assert (tmp_path / "run" / "split-1" / "model.safetensors").stat().st_mtime_ns == before
     assert finetune_main([*arguments, "--seed", "1"]) == 2
     assert "run with other options" in capsys.readouterr().err
+
+
+def test_mistakes_of_finetuning_are_named_at_once_and_leave_no_run_behind(
+    rated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    arguments = ["--dataset", "csv", "--root", str(rated), "--out", str(out), "--device", "cpu"]
+    for more, sentence in (
+        (["--splits", "absent.json"], "absent.json does not exist"),
+        (["--splits", "none"], "fine-tuning needs a split"),
+        (["--model", str(tmp_path / "absent.safetensors")], "does not exist"),
+        (["--epochs", "0"], "expected --epochs and --batch of 1 or more"),
+        (["--device", "quantum"], "cannot be used"),
+    ):
+        assert finetune_main([*arguments, *more]) == 2
+        assert sentence in capsys.readouterr().err
+        assert not out.exists()
+    few = tmp_path / "few.csv"
+    few.write_text("name,mos\n" + "\n".join(f"{rated}/{index}.png,{index}" for index in range(4)))
+    assert finetune_main([*arguments, "--root", str(few)]) == 2
+    assert "split 0 has 1 test images, which is too few" in capsys.readouterr().err
 
 
 def test_a_linear_probe_leaves_backbone_and_heads_alone(rated: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from attiqa.cli.main import main
 from attiqa.datasets.registry import load_dataset
 from attiqa.errors import InputError
-from attiqa.evaluation.agreement import METRICS, agreement, over_splits
+from attiqa.evaluation.agreement import METRICS, agreement, check_test_sides, over_splits
 from attiqa.evaluation.comparison import compare_scorers, pair_accuracy, rated_pairs
 from attiqa.evaluation.features import feature_cosine
 from attiqa.splits import Split
@@ -53,6 +53,20 @@ def test_splits_are_summed_up_by_the_median_over_their_test_sides() -> None:
     assert over_splits(per_split, targets, splits)["rows"][1]["srocc"] == pytest.approx(-expected[1])  # type: ignore[index]
     with pytest.raises(InputError, match="expected predictions of shape"):
         over_splits(scores[:5], targets, splits)
+
+
+def test_most_draws_of_two_items_are_undefined_and_leave_out_the_interval() -> None:
+    rows = agreement([0.1, 0.2], [1.0, 3.0], repeats=50)
+    assert rows["srocc"] == {"value": 1.0}
+    assert rows["krcc"] == {"value": 1.0}
+
+
+def test_splits_that_test_too_little_are_named_before_anything_is_trained_on_them() -> None:
+    none = np.array([], dtype=np.int64)
+    for test, sentence in (([0], "split 1 has 1 test images, which is too few"), ([0, 2], "of one rating")):
+        splits = [Split(none, none, np.array([0, 1])), Split(none, none, np.array(test))]
+        with pytest.raises(InputError, match=sentence):
+            check_test_sides([1.0, 2.0, 1.0], splits)
 
 
 def test_comparison_finds_the_better_of_two_scorers_of_known_order() -> None:
@@ -167,6 +181,20 @@ def test_evaluate_writes_record_scores_splits_and_picture_and_repeats_exactly(
     again = json.loads((out / "record.json").read_text())["results"][0]
     assert again["splits"] == result["splits"]
     assert again["overall"] == result["overall"]
+
+
+def test_a_handful_of_images_is_evaluated_without_splits(
+    own_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"{number}.png,{number / 5}" for number in range(5, 9)]
+    (own_set / "labels.csv").write_text("\n".join(["name,mos", *rows]))
+    arguments = ["evaluate", "--dataset", "csv", "--root", str(own_set), "--out", str(tmp_path / "out")]
+    arguments += ["--model", str(tiny_checkpoint(tmp_path)), "--crops", "whole", "--repeats", "20"]
+    assert main(arguments) == 0
+    assert "csv: evaluated without splits, for split 0 has 1 test images" in capsys.readouterr().err
+    (result,) = json.loads((tmp_path / "out" / "record.json").read_text())["results"]
+    assert (result["images"], result["splits"], result["splits_made_by"]) == (4, None, "none")
+    assert main([*arguments, "--splits", "random"]) == 2
 
 
 def test_feature_cosine_tells_another_network_and_names_what_can_not_be_compared(

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from skimage import data
 
 from attiqa.attributes import read_attributes
 from attiqa.distortions import DISTORTIONS
 from attiqa.errors import InputError
+from attiqa.training import loop
 from attiqa.training.agreement import cross_talk, pristine_preference
 from attiqa.training.distorted import DistortedBatches, LabelledBatch, severity_order
 from attiqa.training.loop import cosine_rate, prefetched
@@ -136,6 +138,24 @@ def test_a_killed_run_goes_on_exactly(pool: PhotographPool, tmp_path: Path) -> N
     assert rest == whole[3:]
     for key, value in straight.state_dict().items():
         assert torch.equal(resumed.state_dict()[key], value), key
+
+
+def test_a_run_that_diverges_says_so_and_keeps_the_state_from_before(
+    pool: PhotographPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = DistortedBatches(pool, NAMES, scenes=1, versions=4, side=64)
+    monkeypatch.setattr(loop, "STATE_SECONDS", 0.0)  # as where every step takes minutes
+
+    def batches(step: int) -> LabelledBatch:
+        batch = good(step)
+        return LabelledBatch(batch.images * (float("nan") if step == 2 else 1.0), batch.labels)
+
+    state = tmp_path / "state.safetensors"
+    with pytest.raises(InputError, match="the loss is nan after 3 steps: training has diverged"):
+        pretrain(tiny_network(), batches, 9, state=state)
+    kept = load_file(state)
+    assert int(kept["progress"]) == 2
+    assert all(bool(torch.isfinite(value).all()) for value in kept.values() if value.is_floating_point())
 
 
 def test_a_state_of_another_run_is_refused(pool: PhotographPool, tmp_path: Path) -> None:

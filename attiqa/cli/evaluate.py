@@ -14,17 +14,21 @@ from attiqa.datasets.rated import RatedSet
 from attiqa.datasets.registry import DATASETS, load_dataset
 from attiqa.devices import pick_device
 from attiqa.errors import EXIT_OK, InputError, command
-from attiqa.evaluation.agreement import METRICS
-from attiqa.evaluation.datasets import Scored, choose_splits, evaluate_scored, score_rated_set
+from attiqa.evaluation.agreement import METRICS, check_test_sides
+from attiqa.evaluation.datasets import (
+    SPLIT_WORDS,
+    Scored,
+    choose_splits,
+    evaluate_scored,
+    score_rated_set,
+)
 from attiqa.evaluation.features import feature_cosine
 from attiqa.evaluation.plots import draw_scatter
 from attiqa.files import write_json
 from attiqa.model import DEFAULT_MODEL, QualityModel, load
 from attiqa.options import as_record, option, parse
-from attiqa.splits import read_splits, write_splits
+from attiqa.splits import Split, read_splits, write_splits
 from attiqa.views import VIEWS
-
-_NAMED_SPLITS = ("auto", "official", "random", "none")
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class EvaluateOptions:
     root: list[Path] = option(help="the folder of each dataset, in the same order")
     model: list[str] = option([DEFAULT_MODEL], help="bundled models, .safetensors files, hub ids")
     out: Path = option(Path("evaluation"), help="folder for record, scores, splits, picture")
-    splits: str = option("auto", help=f"{', '.join(_NAMED_SPLITS)}, or a file of splits")
+    splits: str = option("auto", help=f"{', '.join(SPLIT_WORDS)}, or a file of splits")
     count: int = option(10, help="how many random splits")
     crops: str = option("five", choices=VIEWS, help="what the model sees; five is the paper's protocol")
     before: str | None = option(None, help="a model before fine-tuning, for the feature cosine")
@@ -103,22 +107,31 @@ def _evaluate(
     model: QualityModel, scored: Scored, before: QualityModel | None, options: EvaluateOptions
 ) -> dict[str, Any]:
     rated = scored.rated
-    if options.splits in _NAMED_SPLITS:
-        splits, made_by = choose_splits(rated, options.splits, count=options.count, seed=options.seed)
-        digest = (
-            write_splits(options.out / f"splits-{rated.name}.json", rated, splits, made_by)
-            if splits
-            else None
-        )
-    else:
-        made_by = options.splits
-        splits, digest = read_splits(options.splits, rated)
+    splits, made_by, digest = _splits(rated, options)
     result = evaluate_scored(scored, splits, repeats=options.repeats, seed=options.seed)
     result |= {"crops": options.crops, "splits_made_by": made_by, "splits_sha256": digest}
     if before is not None:
         cosines = feature_cosine(before, model, rated.paths)
         result["feature_cosine"] = {"before": options.before, "mean": float(np.nanmean(cosines))}
     return result
+
+
+def _splits(rated: RatedSet, options: EvaluateOptions) -> tuple[list[Split], str, str | None]:
+    """The splits, what made them, and their digest; a set too small for any is evaluated as a whole."""
+    if options.splits not in SPLIT_WORDS:
+        splits, digest = read_splits(options.splits, rated)
+        return splits, options.splits, digest
+    try:
+        splits, made_by = choose_splits(rated, options.splits, count=options.count, seed=options.seed)
+        check_test_sides(rated.mos, splits)
+    except InputError as error:
+        if options.splits != "auto":
+            raise
+        print(f"{rated.name}: evaluated without splits, for {error}", file=sys.stderr)
+        return [], "none", None
+    if not splits:
+        return [], made_by, None
+    return splits, made_by, write_splits(options.out / f"splits-{rated.name}.json", rated, splits, made_by)
 
 
 def _print(results: list[dict[str, Any]]) -> None:

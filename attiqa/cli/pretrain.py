@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -20,7 +20,7 @@ from attiqa.images import to_float
 from attiqa.metrics import srocc
 from attiqa.nn.backbones import calibrate_normalisation
 from attiqa.nn.network import AttributeNetwork, build_network
-from attiqa.options import as_record, option, parse
+from attiqa.options import as_record, chosen, claim, option, parse
 from attiqa.training.agreement import cross_talk
 from attiqa.training.distorted import DistortedBatches
 from attiqa.training.labelled import LabelledBatches
@@ -85,19 +85,26 @@ class Options:
             )
         if not 0 <= self.validation < 1:
             raise InputError(f"--validation {self.validation:g} is no share; give a number from 0 up to 1.")
+        for name, least in (("steps", 1), ("batch", 1), ("side", 32), ("hidden", 1), ("workers", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"--{name} is {least} or more; it is {getattr(self, name)}.")
+        if self.stem_stride is not None and self.stem_stride < 1:
+            raise InputError(f"--stem-stride is 1 or more; it is {self.stem_stride}.")
 
 
 @command
 def main(argv: list[str] | None = None) -> int:
     """Train and write ``RUN/model.safetensors`` with its card; returns the exit code."""
-    method, argv = chosen_method(sys.argv[1:] if argv is None else argv)
+    method, argv = chosen(
+        sys.argv[1:] if argv is None else argv, "--method", tuple(METHODS), "attiqa pretrain"
+    )
     if METHODS[method]:
         return int(importlib.import_module(METHODS[method]).main(argv))
     options = parse(Options, argv, prog="attiqa pretrain", description=str(__doc__))
     processes = Processes.start(on_cpu=options.device == "cpu")
     attributes = read_attributes(options.attributes)
-    training, held_out = divided(list_entries(options.images), options.validation, options.seed)
-    batches, validate = prepared(options, attributes, training, held_out, processes)
+    material = prepared(options, attributes, list_entries(options.images), processes)
+    batches = material.batches
     torch.manual_seed(options.seed)
     network = build_network(
         options.backbone,
@@ -109,6 +116,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     if options.start is not None and options.stem_stride is not None:
         calibrate_normalisation(network.backbone, [batches(10**6 + index).images for index in range(8)])
+    claim(options.out, options, free=("device", "workers"), write=processes.is_first)
     losses = pretrain(
         network,
         batches,
@@ -124,83 +132,123 @@ def main(argv: list[str] | None = None) -> int:
         processes=processes,
     )
     if processes.is_first:
-        finish(options, attributes, network, losses, validate(network.cpu()))
+        report_failures(material.failures())
+        finish(options, attributes, network, losses, material.validate(network.cpu()))
     return 0
 
 
-def chosen_method(argv: Sequence[str]) -> tuple[str, list[str]]:
-    """Take ``--method`` out of the arguments: each method parses the others by itself."""
-    parser = argparse.ArgumentParser(prog="attiqa pretrain", add_help=False, allow_abbrev=False)
-    parser.add_argument("--method", choices=tuple(METHODS), default="attiqa")
-    known, rest = parser.parse_known_args(argv)
-    return known.method, rest
+class Material(NamedTuple):
+    """What a run trains on, and what measures how well it follows held-out labels.
 
+    Attributes:
+        batches: of the training images.
+        validate: SROCC of each attribute with its labels on held-out images.
+        failures: sentences on training images that could not be read.
+    """
 
-Validate = Callable[[AttributeNetwork], dict[str, float]]
+    batches: BatchSource
+    validate: Callable[[AttributeNetwork], dict[str, float]]
+    failures: Callable[[], Iterable[str]]
 
 
 def prepared(
-    options: Options,
-    attributes: AttributeSet,
-    training: list[Entry],
-    held_out: list[Entry],
-    processes: Processes,
-) -> tuple[BatchSource, Validate]:
-    """The batches of the chosen label source, and what measures agreement with it on held-out images."""
+    options: Options, attributes: AttributeSet, entries: list[Entry], processes: Processes
+) -> Material:
+    """The material of the chosen label source."""
     if options.labels != "distortion":
-        table = Path(options.labels)
-        entries, labels = read_labels(table, training, attributes.names)
-        checked = read_labels(table, held_out, attributes.names) if held_out else ([], labels[:0])
-        batches = LabelledBatches(
-            entries,
-            labels,
-            batch=options.batch,
-            side=options.side,
-            seed=options.seed,
-            workers=options.workers,
-            processes=processes,
-        )
-        return batches, lambda network: label_agreement(network, *checked, attributes.names)
+        return labelled_material(options, attributes, entries, processes)
     unlabelled = [a.name for a in attributes.attributes if a.distortion is None]
     if unlabelled:
         raise InputError(f"no distortion labels {', '.join(unlabelled)}; give --labels a table of scores.")
+    training, held_out = divided(entries, options.validation, options.seed)
     names = [str(attribute.distortion) for attribute in attributes.attributes]
     pool = PhotographPool(training, progress=processes.is_first)
     distorted = DistortedBatches(
         pool, names, scenes=options.batch // 6, side=options.side, seed=options.seed, processes=processes
     )
-    return distorted, lambda network: distortion_agreement(network, held_out, names, attributes.names)
+    return Material(
+        distorted,
+        lambda network: distortion_agreement(network, held_out, names, attributes.names),
+        lambda: [sentence for _, sentence in pool.failures],
+    )
+
+
+def labelled_material(
+    options: Options, attributes: AttributeSet, entries: list[Entry], processes: Processes
+) -> Material:
+    """Images with labels from a table; those without take no part."""
+    labelled, labels = read_labels(Path(options.labels), entries, attributes.names)
+    if len(labelled) < len(entries) and processes.is_first:
+        print(f"{len(labelled)} of {len(entries)} images have a row in {options.labels}", file=sys.stderr)
+    row = {entry.key: index for index, entry in enumerate(labelled)}
+    training, held_out = divided(labelled, options.validation, options.seed)
+    batches = LabelledBatches(
+        training,
+        labels[[row[entry.key] for entry in training]],
+        batch=options.batch,
+        side=options.side,
+        seed=options.seed,
+        workers=options.workers,
+        processes=processes,
+    )
+    checked = labels[[row[entry.key] for entry in held_out]]
+    return Material(
+        batches,
+        lambda network: label_agreement(network, held_out, checked, attributes.names),
+        lambda: batches.failures.values(),
+    )
+
+
+def report_failures(sentences: Iterable[str]) -> None:
+    """One line a broken file, on stderr."""
+    for sentence in sentences:
+        print(f"skipped: {sentence}", file=sys.stderr)
+
+
+def readable(entries: Sequence[Entry]) -> Iterator[tuple[int, torch.Tensor]]:
+    """The whole view ``(1, 3, H, W)`` of each entry that can be read, by its place; the others are named."""
+    for index, entry in enumerate(entries):
+        try:
+            yield index, whole(to_float(entry.read()).unsqueeze(0))
+        except (InputError, OSError) as error:
+            report_failures([str(error)])
 
 
 def label_agreement(
     network: AttributeNetwork, entries: list[Entry], labels: torch.Tensor, names: tuple[str, ...]
 ) -> dict[str, float]:
-    """SROCC of each head with its labels on held-out images."""
-    if len(entries) < 2:
-        return {}
+    """SROCC of each head with its labels on held-out images, of those heads for which it is defined."""
+    rows, scores = [], []
     with torch.inference_mode():
-        scores = torch.cat([network(whole(to_float(entry.read()).unsqueeze(0)))[0] for entry in entries])
-    known = ~labels.isnan()
-    return {
-        name: round(srocc(scores[known[:, k], k].numpy(), labels[known[:, k], k].numpy()), 4)
-        for k, name in enumerate(names)
-    }
+        for index, image in readable(entries):
+            rows.append(index)
+            scores.append(network(image)[0][0])
+    agreement: dict[str, float] = {}
+    if not rows:
+        return agreement
+    predicted, expected = torch.stack(scores), labels[rows]
+    for k, name in enumerate(names):
+        known = ~expected[:, k].isnan()
+        with contextlib.suppress(InputError):  # too few images, or all of one label
+            agreement[name] = round(srocc(predicted[known, k].numpy(), expected[known, k].numpy()), 4)
+    return agreement
 
 
 def distortion_agreement(
     network: AttributeNetwork, held_out: list[Entry], distortions: list[str], names: tuple[str, ...]
 ) -> dict[str, float]:
     """Mean per-image SROCC of each head with the level of its distortion on held-out images."""
-    if not held_out:
-        return {}
 
     def assess(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.inference_mode():
             attributes, quality = network(images)
         return quality, attributes
 
-    photographs = [whole(to_float(entry.read()).unsqueeze(0))[0] for entry in held_out[:24]]
-    diagonal = cross_talk(assess, photographs, distortions)["srocc"].diagonal()
+    photographs = [image[0] for _, image in readable(held_out[:24])]
+    if not photographs:
+        return {}
+    # a head that never moves follows nothing
+    diagonal = cross_talk(assess, photographs, distortions)["srocc"].diagonal().nan_to_num()
     return {name: round(float(value), 4) for name, value in zip(names, diagonal, strict=True)}
 
 

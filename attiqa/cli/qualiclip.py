@@ -18,7 +18,7 @@ from attiqa.distortions import DISTORTIONS
 from attiqa.errors import InputError, command
 from attiqa.model import PRECISIONS
 from attiqa.nn.network import QualityNetwork
-from attiqa.options import as_record, option, parse
+from attiqa.options import as_record, claim, option, parse
 from attiqa.training.crop_pairs import CropPairBatches, Photographs
 from attiqa.training.processes import Processes
 from attiqa.training.qualiclip import PAIRS, fine_tune, level_agreement
@@ -97,6 +97,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     encoder = options.encoder()
     network = build_prompted(encoder, PAIRS, attributes)
+    claim(options.out, options, free=("device", "workers"), write=processes.is_first)
     losses = fine_tune(
         network,
         batches,

@@ -12,7 +12,7 @@ from attiqa.clip.prompts import set_record
 from attiqa.clip.sfd import build_sfd
 from attiqa.devices import pick_device
 from attiqa.errors import InputError, command
-from attiqa.options import as_record, option, parse
+from attiqa.options import as_record, claim, option, parse
 from attiqa.training.processes import Processes
 from attiqa.training.sfd import (
     FACTOR,
@@ -59,6 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     encoder = options.encoder()
     torch.manual_seed(options.seed)
     network = build_sfd(encoder, attributes, options.hidden)
+    claim(options.out, options, free=("device", "workers"))
     losses = train_against_super_resolution(
         network,
         PromptPair(encoder, options.words),

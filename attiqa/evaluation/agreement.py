@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -54,7 +56,8 @@ def agreement(
         seed: of the draws.
 
     Returns:
-        metric to ``{"value", "low", "high"}``.
+        metric to ``{"value", "low", "high"}``; without the interval where most draws leave the metric
+        undefined.
     """
     x, y = np.asarray(predictions, dtype=np.float64), np.asarray(targets, dtype=np.float64)
     rows = {name: {"value": metric(x, y)} for name, metric in METRICS.items()}
@@ -63,14 +66,28 @@ def agreement(
     mapped = logistic(x, fit_logistic(x, y))
     draws = bootstrap_draws(x, mapped, y, clusters=clusters, repeats=repeats, seed=seed)
     for name, values in draws.items():
-        low, high = percentile_interval(values, confidence)
-        rows[name] |= {"low": low, "high": high}
+        with contextlib.suppress(InputError):  # most draws of a few alike items are constant
+            low, high = percentile_interval(values, confidence)
+            rows[name] |= {"low": low, "high": high}
     return rows
+
+
+def check_test_sides(targets: ArrayLike, splits: Sequence[Split]) -> None:
+    """Refuse, before hours are spent on them, splits on whose test sides no correlation is defined."""
+    y = np.asarray(targets, dtype=np.float64)
+    for number, split in enumerate(splits):
+        rated = y[split.test]
+        if len(rated) < 2 or (rated == rated[0]).all():
+            what = "of one rating" if len(rated) > 1 else "which is too few"
+            raise InputError(
+                f"split {number} has {len(rated)} test images, {what}, for a correlation; give more images, "
+                "or a file of splits with larger test sides."
+            )
 
 
 def over_splits(
     predictions: Sequence[ArrayLike] | NDArray, targets: ArrayLike, splits: Sequence[Split]
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Metrics on the test side of every split, with their median and spread.
 
     Args:
@@ -82,12 +99,16 @@ def over_splits(
     Returns:
         ``rows``: one ``{metric: value, "test_images": n}`` a split; ``median``, ``std``, ``min`` and ``max``
         of each metric.
+
+    Raises:
+        InputError: the shapes disagree, or a test side has no defined metrics (`check_test_sides`).
     """
     scores, y = np.asarray(predictions, dtype=np.float64), np.asarray(targets, dtype=np.float64)
     if scores.shape not in (y.shape, (len(splits), *y.shape)):
         raise InputError(
             f"expected predictions of shape {y.shape} or {(len(splits), *y.shape)}; got {scores.shape}."
         )
+    check_test_sides(y, splits)
     per_split = np.broadcast_to(scores, (len(splits), *y.shape))
     rows: list[dict[str, float]] = []
     for row, split in zip(per_split, splits, strict=True):

@@ -19,6 +19,8 @@ from attiqa.score_table import ScoreTable, score_protocol
 from attiqa.scoring import score_files
 from attiqa.splits import Split, official_split, random_splits
 
+SPLIT_WORDS = ("auto", "official", "random", "none")
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -58,7 +60,15 @@ def score_rated_set(
 
 
 def choose_splits(rated: RatedSet, which: str, *, count: int = 10, seed: int = 0) -> tuple[list[Split], str]:
-    """Splits and what made them: ``official``, ``random``, ``none``, or ``auto`` (official, else random)."""
+    """Splits and what made them: ``official``, ``random``, ``none``, or ``auto`` (official, else random).
+
+    Raises:
+        InputError: another word, no official split, or too few images for splits.
+    """
+    if which not in SPLIT_WORDS:
+        raise InputError(
+            f"there are no splits {which!r}; give {', '.join(SPLIT_WORDS)}, or a file of splits."
+        )
     if which == "none":
         return [], "none"
     if which == "official" or (which == "auto" and rated.splits is not None):

@@ -51,7 +51,7 @@ def draw_scatter(
         axis.set_title(title, fontsize=9)
         axis.set_xlabel("predicted score", fontsize=8)
         axis.set_ylabel(rating_name, fontsize=8)
-        if number == 1 and len(names) <= _LEGEND_NAMES:
+        if number == 1 and len(names) <= _LEGEND_NAMES and axis.get_legend_handles_labels()[0]:
             axis.legend(fontsize=7)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=120)

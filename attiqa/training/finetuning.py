@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from attiqa.errors import InputError
 from attiqa.images import read_image, to_float
 from attiqa.nn.backbones import freeze_normalisation
 from attiqa.nn.network import AttributeNetwork
-from attiqa.training.loop import cosine_rate
+from attiqa.scoring import read_ahead
+from attiqa.training.loop import cosine_rate, finite
 from attiqa.training.state import load_state, save_state
 from attiqa.views import CROP_SIDE, SHORT_SIDE, five_crops, short_side
 
@@ -35,16 +37,21 @@ class RatedImages:
         self.images: list[torch.Tensor] = []
         self.failures: list[tuple[Path, str]] = []
         self.rows: list[int] = []
-        for row, path in enumerate(tqdm(paths, desc="decoding", unit="image")):
-            try:
-                image = short_side(to_float(read_image(path)).unsqueeze(0), side)[0]
-            except InputError as error:
-                self.failures.append((path, str(error)))
+
+        def reduced(path: Path) -> torch.Tensor:
+            image = short_side(to_float(read_image(path)).unsqueeze(0), side)[0]
+            return (image * 255).round().clamp(0, 255).to(torch.uint8)
+
+        workers = os.cpu_count() or 1
+        decoded = read_ahead(paths, reduced, workers, 4 * workers)
+        for row, (path, image) in enumerate(tqdm(decoded, total=len(paths), desc="decoding", unit="image")):
+            if isinstance(image, InputError):
+                self.failures.append((path, str(image)))
                 continue
-            self.images.append((image * 255).round().clamp(0, 255).to(torch.uint8))
+            self.images.append(image)
             self.rows.append(row)
         if not self.images:
-            raise InputError(f"none of {len(paths)} rated images could be read: {self.failures[:1]}")
+            raise InputError(f"none of {len(paths)} rated images could be read; {self.failures[0][1]}")
         self.mos = torch.from_numpy(np.asarray(mos)[self.rows]).float()
 
     def __len__(self) -> int:
@@ -143,12 +150,12 @@ def finetune(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-            total += float(loss.detach()) * len(rows)
+            total += finite(loss, epoch * per_epoch + index) * len(rows)
         losses.append(total / len(images))
         network.eval()
+        if after_epoch:  # before the state: a run that is killed in here looks at this epoch again
+            after_epoch(epoch + 1)
         if state:
             save_state(state, network, optimizer, (epoch + 1) * per_epoch)
-        if after_epoch:
-            after_epoch(epoch + 1)
     network.eval()
     return losses

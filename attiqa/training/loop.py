@@ -13,11 +13,14 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from attiqa.errors import InputError
 from attiqa.training.distorted import LabelledBatch
 from attiqa.training.processes import Processes
 from attiqa.training.state import load_state, save_state
 
 BatchSource = Callable[[int], LabelledBatch]
+STATE_SECONDS = 300.0  # where steps are slow, a state is written this often, whatever `state_every` says
+
 Objective = Callable[[torch.Tensor, LabelledBatch], torch.Tensor]
 
 
@@ -26,6 +29,33 @@ def cosine_rate(step: int, steps: int, warmup: int) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+class StateClock:
+    """When a training loop writes its state: every so many steps or seconds, and at the end."""
+
+    def __init__(self, steps: int, every: int) -> None:
+        self.steps, self.every = steps, every
+        self._since = time.monotonic()
+
+    def due(self, made: int) -> bool:
+        """Whether to write after `made` steps."""
+        waited = time.monotonic() - self._since >= STATE_SECONDS
+        if not (waited or made % self.every == 0 or made == self.steps):
+            return False
+        self._since = time.monotonic()
+        return True
+
+
+def finite(loss: torch.Tensor, step: int) -> float:
+    """The loss as a number; refuses NaN and infinity before they reach the state on disk."""
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise InputError(
+            f"the loss is {value:g} after {step + 1} steps: training has diverged; take a smaller learning "
+            "rate (and another --out)."
+        )
+    return value
 
 
 def prefetched(batches: BatchSource, first: int, steps: int, ahead: int = 2) -> Iterator[LabelledBatch]:
@@ -102,18 +132,22 @@ def train(
         warmup: steps of linear warm-up.
         device: where the batches go.
         state: file that holds the run; found at the start, it is continued.
-        state_every: steps between writes of `state`.
+        state_every: steps between writes of `state`; slow steps are written after `STATE_SECONDS`.
         report: called with (steps made, loss) after every step.
         processes: several processes that share each batch.
 
     Returns:
         The loss of every step made by this call.
+
+    Raises:
+        InputError: the loss is no longer finite, or `state` is another run's.
     """
     device = torch.device(device)
     processes = processes or Processes()
     optimizer = torch.optim.AdamW(learning, lr=learning_rate, weight_decay=weight_decay)
     first = load_state(state, network, optimizer) if state and state.exists() else 0
     losses: list[float] = []
+    clock = StateClock(steps, state_every)
     seen = 0
     started = time.perf_counter()
     bar = tqdm(
@@ -129,13 +163,13 @@ def train(
         loss.backward()
         processes.sum_gradients(learning)
         optimizer.step()
-        losses.append(float(loss.detach()))
+        losses.append(finite(loss, step))
         seen += len(images) * processes.count
         speed = seen / (time.perf_counter() - started)
         bar.set_postfix(
             loss=f"{sum(losses[-50:]) / len(losses[-50:]):.3f}", images=f"{speed:.0f}/s", refresh=False
         )
-        if state and processes.is_first and ((step + 1) % state_every == 0 or step + 1 == steps):
+        if state and processes.is_first and clock.due(step + 1):
             save_state(state, network, optimizer, step + 1)
         if report:
             report(step + 1, losses[-1])

@@ -29,10 +29,13 @@ class PhotographPool:
             try:
                 self.images.append(_reduced(entry.read()))
                 self.keys.append(entry.key)
-            except InputError as error:
+            except (InputError, OSError) as error:
                 self.failures.append((entry.key, str(error)))
         if not self.images:
-            raise InputError(f"none of {len(entries)} photographs could be read: {self.failures[:1]}")
+            raise InputError(
+                f"none of {len(entries)} photographs could be read; "
+                f"{self.failures[0][1] if self.failures else 'give some.'}"
+            )
 
     def __len__(self) -> int:
         return len(self.images)

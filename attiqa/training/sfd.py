@@ -23,7 +23,7 @@ from attiqa.clip.sfd import SfdNetwork
 from attiqa.threads import thread_pool
 from attiqa.training.crop_pairs import Photographs, overlapping_crops
 from attiqa.training.distorted import LabelledBatch
-from attiqa.training.loop import BatchSource, cosine_rate, upcoming
+from attiqa.training.loop import BatchSource, StateClock, cosine_rate, finite, upcoming
 from attiqa.training.state import load_state, save_state
 from attiqa.training.store import Entry
 from attiqa.views import resize
@@ -138,6 +138,7 @@ def train_against_super_resolution(
     optimizer = torch.optim.AdamW([*critics, *maker], lr=learning_rate, betas=(0.5, 0.9), weight_decay=0.0)
     first = load_state(state, players, optimizer) if state and state.exists() else 0
     losses: list[float] = []
+    clock = StateClock(steps, state_every)
     bar = tqdm(
         upcoming(batches, first, steps, device), total=steps, initial=first, desc="pretraining", unit="step"
     )
@@ -156,9 +157,9 @@ def train_against_super_resolution(
         pixels = F.l1_loss(made, photographs)
         _step(optimizer, pixels + ADVERSARIAL_WEIGHT * _verdict(network, prompts, made, 1.0))
 
-        losses.append(float(loss.detach()) / 2)
+        losses.append(finite(loss, step) / 2)
         bar.set_postfix(critics=f"{losses[-1]:.3f}", pixels=f"{float(pixels.detach()):.3f}", refresh=False)
-        if state and ((step + 1) % state_every == 0 or step + 1 == steps):
+        if state and clock.due(step + 1):
             save_state(state, players, optimizer, step + 1)
         if report:
             report(step + 1, losses[-1])
