@@ -15,7 +15,7 @@ from PIL import Image
 from attiqa.cli.main import main
 from attiqa.datasets.registry import load_dataset
 from attiqa.errors import InputError
-from attiqa.evaluation.agreement import METRICS, agreement, check_test_sides, over_splits
+from attiqa.evaluation.agreement import METRICS, agreement, check_test_sides, over_splits, with_spread
 from attiqa.evaluation.comparison import compare_scorers, pair_accuracy, rated_pairs
 from attiqa.evaluation.features import feature_cosine
 from attiqa.splits import Split
@@ -48,9 +48,9 @@ def test_splits_are_summed_up_by_the_median_over_their_test_sides() -> None:
     rows = summary["rows"]
     assert isinstance(rows, list)
     assert [row["srocc"] for row in rows] == pytest.approx(expected)
-    assert summary["median"]["srocc"] == pytest.approx(np.median(expected))  # type: ignore[index]
+    assert summary["median"]["srocc"] == pytest.approx(np.median(expected))
     per_split = np.stack([scores, -scores, scores])
-    assert over_splits(per_split, targets, splits)["rows"][1]["srocc"] == pytest.approx(-expected[1])  # type: ignore[index]
+    assert over_splits(per_split, targets, splits)["rows"][1]["srocc"] == pytest.approx(-expected[1])
     with pytest.raises(InputError, match="expected predictions of shape"):
         over_splits(scores[:5], targets, splits)
 
@@ -67,6 +67,18 @@ def test_splits_that_test_too_little_are_named_before_anything_is_trained_on_the
         splits = [Split(none, none, np.array([0, 1])), Split(none, none, np.array(test))]
         with pytest.raises(InputError, match=sentence):
             check_test_sides([1.0, 2.0, 1.0], splits)
+
+
+def test_a_model_that_collapsed_in_one_split_is_left_out_of_the_summary() -> None:
+    scores, targets = noisy(40)
+    none = np.array([], dtype=np.int64)
+    splits = [Split(none, none, np.arange(20)), Split(none, none, np.arange(20, 40))]
+    found = over_splits(np.stack([scores, np.zeros(40)]), targets, splits)
+    assert found["rows"][1]["srocc"] is None
+    assert found["median"]["srocc"] == found["rows"][0]["srocc"]
+    found = over_splits(np.zeros(40), targets, splits)
+    assert found["median"]["srocc"] is None
+    assert with_spread(found, "srocc") == "undefined"
 
 
 def test_comparison_finds_the_better_of_two_scorers_of_known_order() -> None:

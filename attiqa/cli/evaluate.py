@@ -14,7 +14,7 @@ from attiqa.datasets.rated import RatedSet
 from attiqa.datasets.registry import DATASETS, load_dataset
 from attiqa.devices import pick_device
 from attiqa.errors import EXIT_OK, InputError, command
-from attiqa.evaluation.agreement import METRICS, check_test_sides
+from attiqa.evaluation.agreement import METRICS, check_test_sides, with_spread
 from attiqa.evaluation.datasets import (
     SPLIT_WORDS,
     Scored,
@@ -146,7 +146,7 @@ def _print(results: list[dict[str, Any]]) -> None:
         print(f"{start}{'all':<10}" + "".join(f"{_with_interval(result['overall'][m]):>25}" for m in METRICS))
         splits = result["splits"]
         if splits:
-            cells = (f"{splits['median'][m]:.3f} \u00b1 {splits['std'][m]:.3f}" for m in METRICS)
+            cells = (with_spread(splits, m) for m in METRICS)
             print(f"{start}{len(splits['rows']):>2} splits " + "".join(f"{cell:>25}" for cell in cells))
         if "feature_cosine" in result:
             print(f"{start}feature cosine before and after: {result['feature_cosine']['mean']:.3f}")

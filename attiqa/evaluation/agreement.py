@@ -98,7 +98,8 @@ def over_splits(
 
     Returns:
         ``rows``: one ``{metric: value, "test_images": n}`` a split; ``median``, ``std``, ``min`` and ``max``
-        of each metric.
+        of each metric. A metric is ``None`` where a model scores all images of a test side alike, and such
+        splits take no part in the summary.
 
     Raises:
         InputError: the shapes disagree, or a test side has no defined metrics (`check_test_sides`).
@@ -110,12 +111,12 @@ def over_splits(
         )
     check_test_sides(y, splits)
     per_split = np.broadcast_to(scores, (len(splits), *y.shape))
-    rows: list[dict[str, float]] = []
+    rows: list[dict[str, Any]] = []
     for row, split in zip(per_split, splits, strict=True):
-        values = {name: metric(row[split.test], y[split.test]) for name, metric in METRICS.items()}
+        values = {name: _defined(metric, row[split.test], y[split.test]) for name, metric in METRICS.items()}
         rows.append({**values, "test_images": len(split.test)})
-    table = {name: np.array([row[name] for row in rows]) for name in METRICS}
-    summaries: dict[str, Callable[[NDArray], float]] = {
+    table = {name: [row[name] for row in rows if row[name] is not None] for name in METRICS}
+    summaries: dict[str, Callable[[Any], Any]] = {
         "median": np.median,
         "std": np.std,
         "min": np.min,
@@ -124,7 +125,21 @@ def over_splits(
     return {
         "rows": rows,
         **{
-            word: {name: float(of(column)) for name, column in table.items()}
+            word: {name: float(of(column)) if column else None for name, column in table.items()}
             for word, of in summaries.items()
         },
     }
+
+
+def with_spread(summary: dict[str, Any], metric: str) -> str:
+    """Median and standard deviation of what `over_splits` returns, for print."""
+    if summary["median"][metric] is None:
+        return "undefined"
+    return f"{summary['median'][metric]:.3f} \u00b1 {summary['std'][metric]:.3f}"
+
+
+def _defined(metric: Callable[[ArrayLike, ArrayLike], float], x: NDArray, y: NDArray) -> float | None:
+    try:
+        return metric(x, y)
+    except InputError:  # a model that collapsed scores all images alike
+        return None
