@@ -23,6 +23,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,9 +31,10 @@ import torch
 from scipy.stats import spearmanr
 
 from attiqa.attributes import read_attributes
-from attiqa.cli import label, pretrain, prompts
+from attiqa.cli import finetune, label, pretrain, prompts, score
 from attiqa.clip import selection_report
 from attiqa.clip.embedding import load_clip
+from attiqa.clip.learned_prompts import load_prompts
 from attiqa.clip.prompts import read_pools
 from attiqa.files import file_digest
 from attiqa.model import load
@@ -150,6 +152,49 @@ def test_the_chosen_set_labels_photographs_and_pretraining_takes_the_labels(
     model = load(tmp_path / "run")
     assert model.attribute_names == NAMES
     assert model.attributes(torch.rand(1, 3, 64, 64)).shape == (1, 5)
+
+
+def _learn_words(folder: Path, out: Path, steps: int) -> dict[str, Any]:
+    """CLIP-IQA+ on the mixtures, rated by the sum of their levels; the classes speak of colour alone."""
+    with open(folder / "scores.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    lines = [f"rated/{row['name']},{sum(float(row[name]) for name in NAMES)}" for row in rows]
+    (folder / "labels.csv").write_text("\n".join(["name,mos", *lines]))
+    argv = ["--method", "clip-iqa-plus", "--dataset", "csv", "--root", str(folder), "--out", str(out)]
+    argv += ["--model", str(folder / "clip"), "--device", "cpu", "--crops", "full", "--count", "2"]
+    argv += ["--words", "4", "--classes", "Vibrant image", "Colorless image"]
+    assert finetune.main([*argv, "--steps", str(steps), "--learning-rate", "0.02"]) == 0
+    result: dict[str, Any] = json.loads((out / "result.json").read_text(encoding="utf-8"))
+    return result
+
+
+def test_words_learnt_from_ratings_order_images_that_they_were_not_learnt_from(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = _learn_words(folder, tmp_path / "one", 1)["last_epoch"]["median"]["srocc"]
+    result = _learn_words(folder, tmp_path / "plus", 200)
+    assert result["last_epoch"]["median"]["srocc"] > max(0.7, before + 0.1)
+    # the model of a split is scored like any other, and gives what was reported
+    splits = json.loads((tmp_path / "plus" / "splits.json").read_text(encoding="utf-8"))["splits"]
+    tested = sorted(folder / name for name in splits[1]["test"])
+    model = tmp_path / "plus" / "split-1" / "model.safetensors"
+    table = tmp_path / "scores.csv"
+    argv = ["--model", str(model), "--crops", "full", "--csv", str(table), "--device", "cpu"]
+    assert score.main([*map(str, tested), *argv]) == 0
+    with open(table, newline="", encoding="utf-8") as file:
+        next(file)
+        found = {Path(row["path"]).name: float(row["score"]) for row in csv.DictReader(file)}
+    with open(folder / "labels.csv", newline="", encoding="utf-8") as file:
+        rated = {Path(row["name"]).name: float(row["mos"]) for row in csv.DictReader(file)}
+    agreement = spearmanr([found[path.name] for path in tested], [rated[path.name] for path in tested])
+    assert agreement.statistic == pytest.approx(result["last_epoch"]["rows"][1]["srocc"], abs=0.02)
+    # a finished split is kept, and a split that was lost comes out as it was
+    written = model.stat().st_mtime_ns
+    (tmp_path / "plus" / "split-0" / "scores.npz").unlink()
+    assert _learn_words(folder, tmp_path / "plus", 200) == result
+    assert model.stat().st_mtime_ns == written
+    prompts_file = tmp_path / "plus" / "split-0" / "prompts.safetensors"
+    assert len(load_prompts(prompts_file, load_clip(str(folder / "clip"))).context) == 4
 
 
 def _columns(table: Path, key: str) -> np.ndarray:

@@ -18,7 +18,7 @@ from attiqa.datasets.rated import RatedSet
 from attiqa.datasets.registry import DATASETS, load_dataset
 from attiqa.devices import pick_device
 from attiqa.errors import InputError, command
-from attiqa.evaluation.agreement import check_test_sides, over_splits
+from attiqa.evaluation.agreement import check_test_sides, over_splits, with_spread
 from attiqa.evaluation.datasets import SPLIT_WORDS, choose_splits
 from attiqa.files import atomic_path, write_json
 from attiqa.metrics import srocc
@@ -29,7 +29,7 @@ from attiqa.splits import Split, read_splits, subset_of_training, write_splits
 from attiqa.training.finetuning import RatedImages, finetune
 
 # what is fitted -> module with its own options and `main`; "attiqa" is this one
-METHODS = {"attiqa": ""}
+METHODS = {"attiqa": "", "clip-iqa-plus": "attiqa.cli.learned_prompts"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,13 +237,10 @@ def finish(
         "options": as_record(options),
     }
     write_json(options.out / "result.json", record)
-    print(f"{rated.name}: {len(rated)} images, {len(splits)} splits, median (std)")
+    print(f"{rated.name}: {len(rated)} images, {len(splits)} splits, median \u00b1 standard deviation")
     for name, table in tables.items():
-        median, std = table["median"], table["std"]
-        print(
-            f"  {name.replace('_', ' '):<20} SROCC {median['srocc']:.3f} ({std['srocc']:.3f})  "
-            f"PLCC {median['plcc']:.3f} ({std['plcc']:.3f})"
-        )
+        cells = (f"{metric.upper()} {with_spread(table, metric)}" for metric in ("srocc", "plcc"))
+        print(f"  {name.replace('_', ' '):<20}", *cells, sep="  ")
 
 
 if __name__ == "__main__":

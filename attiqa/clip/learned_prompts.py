@@ -6,6 +6,8 @@ stays frozen: image embeddings are computed once, and a step is two sentences th
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
+from tqdm import tqdm
 
+from attiqa.clip.cache import EmbeddingCache
 from attiqa.clip.clipiqa import BAD, GOOD
 from attiqa.clip.embedding import ClipEncoder
+from attiqa.clip.folder import Embedded, Pending
 from attiqa.clip.labels import antonym_differences
+from attiqa.clip.prompted import PromptedTower
 from attiqa.errors import InputError
-from attiqa.files import atomic_path
+from attiqa.files import atomic_path, file_digest
+from attiqa.images import read_image, to_float
+from attiqa.nn.backbones import pad_to_minimum
+from attiqa.scoring import read_ahead
+from attiqa.views import look
 
 
 class LearnedPrompts(nn.Module):
@@ -62,6 +72,7 @@ def fit_prompts(
     opinions: torch.Tensor,
     *,
     length: int = 16,
+    classes: tuple[str, str] = (GOOD, BAD),
     steps: int = 2000,
     batch: int = 64,
     learning_rate: float = 2e-3,
@@ -74,6 +85,7 @@ def fit_prompts(
         embeddings: `ClipIqa.embed` of the rated images, ``(N, D)``; computed once, for CLIP does not change.
         opinions: ``(N,)`` human scores mapped to [0, 1].
         length: learned words.
+        classes: the sentences behind them, the good one first.
         steps, batch, learning_rate: of AdamW with a cosine; our choice (the paper uses SGD at 2e-3).
         seed: of the initial words and the batches.
     """
@@ -86,11 +98,11 @@ def fit_prompts(
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        prompts = LearnedPrompts(encoder, length)
+        prompts = LearnedPrompts(encoder, length, classes)
     embeddings, opinions = embeddings.to(encoder.device).float().clone(), opinions.to(encoder.device).float()
     optimizer = torch.optim.AdamW(prompts.parameters(), lr=learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for _ in range(steps):
+    for step in tqdm(range(steps), desc="learning words", unit="step"):
         rows = torch.randint(len(opinions), (min(batch, len(opinions)),), generator=generator)
         positive, negative = prompts()[:, None]
         difference = antonym_differences(embeddings[rows], positive, negative)[:, 0]
@@ -99,7 +111,73 @@ def fit_prompts(
         loss.backward()
         optimizer.step()
         schedule.step()
+        if not torch.isfinite(loss):
+            raise InputError(
+                f"the loss is {float(loss):g} after {step + 1} steps: learning has diverged; take a smaller "
+                "learning rate (and another --out)."
+            )
     return prompts.requires_grad_(False)
+
+
+def embed_views(
+    tower: PromptedTower,
+    cache: EmbeddingCache,
+    paths: Sequence[Path],
+    view: str,
+    *,
+    device: torch.device | str = "cpu",
+    workers: int | None = None,
+) -> Embedded:
+    """Bring the crops of image files into `cache`: one row an image, the crops' unit vectors in a line.
+
+    Every minute what was embedded is on disk; what the cache has is not embedded again.
+
+    Args:
+        tower: on `device`.
+        cache: made for this tower and view; its ``dim`` is that of all crops together.
+        paths: image files.
+        view: as `attiqa.views.look`.
+        device: where the tower runs.
+        workers: threads that decode; ``None`` takes one for each processor.
+
+    Raises:
+        InputError: none of the files could be read.
+    """
+    result, pending = Embedded(), Pending(cache)
+    workers = workers or os.cpu_count() or 1
+
+    def prepared(path: Path) -> tuple[bytes, torch.Tensor | None]:
+        digest = bytes.fromhex(file_digest(path))
+        if digest in pending.known:
+            return digest, None
+        return digest, look(to_float(read_image(path))[None], view)[0]
+
+    overlap = torch.device(device).type != "cpu"
+    images = read_ahead(paths, prepared, workers, 4 * workers, overlap=overlap)
+    try:
+        for path, image in tqdm(images, total=len(paths), desc="embedding", unit="image"):
+            if isinstance(image, InputError):
+                result.failures.append((path, str(image)))
+                continue
+            digest, crops = image
+            result.digests[path] = digest.hex()
+            if crops is not None and digest not in pending.known:
+                with torch.inference_mode():
+                    vectors = tower(pad_to_minimum(crops).to(device)).cpu()
+                pending.add([digest], vectors.flatten()[None])
+                result.new += 1
+    finally:  # also on Ctrl-C: what is embedded is kept
+        pending.flush()
+    if not result.digests:
+        raise InputError(f"none of {len(paths)} rated images could be read; {result.failures[0][1]}")
+    return result
+
+
+def crop_scores(vectors: torch.Tensor, pair: torch.Tensor, logit_scale: float) -> torch.Tensor:
+    """Mean share of the good side over the crops ``(N, V, D)``, for `pair` ``(2, D)``: ``(N,)`` in [0, 1]."""
+    positive, negative = pair[:, None]
+    difference = antonym_differences(vectors.flatten(0, 1), positive, negative)[:, 0]
+    return torch.sigmoid(logit_scale * difference).view(vectors.shape[:2]).mean(dim=1)
 
 
 def save_prompts(path: Path, prompts: LearnedPrompts, encoder: ClipEncoder) -> None:
