@@ -99,7 +99,9 @@ def fit_logistic(predictions: ArrayLike, targets: ArrayLike) -> Vector:
 @functools.lru_cache(maxsize=8)  # three metrics ask for the fit of the same values
 def _fitted(predictions: bytes, targets: bytes) -> tuple[float, float, float, float]:
     x, y = np.frombuffer(predictions), np.frombuffer(targets)
-    center, scale = x.mean(), x.std()
+    center = x.mean()
+    widest = np.abs(x - center).max()
+    scale = widest * ((x - center) / widest).std()  # squares of very small or large values would be 0 or inf
     z = (x - center) / scale
     rising = _correlation(z, y) >= 0
     ends = (y.max(), y.min()) if rising else (y.min(), y.max())
@@ -193,13 +195,17 @@ def resample(
 
 def _correlation(x: Vector, y: Vector) -> float:
     x, y = x - x.mean(), y - y.mean()
+    x, y = x / np.abs(x).max(), y / np.abs(y).max()  # so that no square is lost or endless
     return float(np.clip((x @ y) / np.sqrt((x @ x) * (y @ y)), -1.0, 1.0))
 
 
 def _checked(
     predictions: ArrayLike, targets: ArrayLike, what: str, *, allow_constant: bool = False
 ) -> tuple[Vector, Vector]:
-    x, y = np.asarray(predictions, dtype=np.float64), np.asarray(targets, dtype=np.float64)
+    try:
+        x, y = np.asarray(predictions, dtype=np.float64), np.asarray(targets, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what} needs numbers ({error}).") from None
     if x.ndim != 1 or x.shape != y.shape or x.size < 2:
         raise InputError(
             f"{what} needs two 1-d arrays of one length, 2 or more; their shapes are {x.shape} and {y.shape}."

@@ -148,3 +148,18 @@ def test_rows_of_any_memory_layout_are_ranked_alike() -> None:
         metrics.spearman_matrix(predictions.T, targets),
         metrics.spearman_matrix(np.ascontiguousarray(predictions.T), targets),
     )
+
+
+@pytest.mark.parametrize("unit", [1e-200, 1e150])
+def test_no_metric_depends_on_the_unit_of_the_scores(unit: float) -> None:
+    random = np.random.default_rng(4)
+    targets = random.uniform(1, 5, 30)
+    scores = targets + random.normal(0, 0.5, 30)
+    for name in ("srocc", "krcc", "plcc", "plcc_logistic", "rmse_logistic"):
+        metric = getattr(metrics, name)
+        assert metric(scores * unit, targets) == pytest.approx(metric(scores, targets), rel=1e-6)
+
+
+def test_words_are_no_scores() -> None:
+    with pytest.raises(InputError, match=r"SROCC needs numbers \(could not convert"):
+        metrics.srocc(["good", "bad"], [1, 2])
