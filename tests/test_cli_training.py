@@ -9,6 +9,7 @@ import shutil
 import socket
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from attiqa.cli.pretrain import main as pretrain_main
 from attiqa.errors import InputError
 from attiqa.model import load
 from attiqa.training.distorted import DistortedBatches
+from attiqa.training.finetuning import RatedImages, finetune
 from attiqa.training.labelled import LabelledBatches
 from attiqa.training.photographs import PhotographPool
 from attiqa.training.pretraining import pretrain
@@ -300,10 +302,43 @@ def test_mistakes_of_finetuning_are_named_at_once_and_leave_no_run_behind(
         assert finetune_main([*arguments, *more]) == 2
         assert sentence in capsys.readouterr().err
         assert not out.exists()
+    untaught = tmp_path / "untaught.csv"
+    untaught.write_text(
+        "name,mos,split\n" + "\n".join(f"{rated}/{index}.png,{index},test" for index in range(4))
+    )
+    assert finetune_main([*arguments, "--root", str(untaught)]) == 2
+    assert "split 0 of csv has no training image among the 4 found" in capsys.readouterr().err
     few = tmp_path / "few.csv"
     few.write_text("name,mos\n" + "\n".join(f"{rated}/{index}.png,{index}" for index in range(4)))
     assert finetune_main([*arguments, "--root", str(few)]) == 2
     assert "split 0 has 1 test images, which is too few" in capsys.readouterr().err
+
+
+def test_a_killed_finetuning_goes_on_exactly(rated: Path, tmp_path: Path) -> None:
+    """Killed while an epoch is looked at, which is before its state is written: it is made and seen again."""
+    images = RatedImages([rated / f"{index}.png" for index in range(6)], np.linspace(0, 1, 6), side=70)
+    common: dict[str, Any] = {"epochs": 3, "batch": 4, "side": 64}
+    straight = tiny_network()
+    whole = finetune(straight, images, **common)
+
+    class KilledError(Exception):
+        pass
+
+    looked: list[int] = []
+
+    def kill(epoch: int) -> None:
+        looked.append(epoch)
+        if looked == [1, 2]:
+            raise KilledError
+
+    state = tmp_path / "state.safetensors"
+    with pytest.raises(KilledError):
+        finetune(tiny_network(), images, state=state, after_epoch=kill, **common)
+    resumed = tiny_network(seed=9)  # whatever it starts from, the state replaces it
+    assert finetune(resumed, images, state=state, after_epoch=kill, **common) == whole[1:]
+    assert looked == [1, 2, 2, 3]
+    for key, value in straight.state_dict().items():
+        assert torch.equal(resumed.state_dict()[key], value), key
 
 
 def test_a_linear_probe_leaves_backbone_and_heads_alone(rated: Path, tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ from attiqa.options import as_record, chosen, claim, option, parse
 from attiqa.splits import Split, read_splits, subset_of_training, write_splits
 from attiqa.training.finetuning import RatedImages, finetune
 
+_SHOWN = 5  # of the images that a run goes without
+
 # what is fitted -> module with its own options and `main`; "attiqa" is this one
 METHODS = {"attiqa": "", "clip-iqa-plus": "attiqa.cli.learned_prompts"}
 
@@ -94,7 +96,7 @@ def main(argv: list[str] | None = None) -> int:
     list_unused(rated, unreadable)
     rated = rated.select(np.array(images.rows))
     splits = [within(split, images.rows) for split in splits]
-    check_test_sides(rated.mos, splits)
+    check_sides(rated, splits)
     last: list[NDArray[np.float64]] = []
     best: list[NDArray[np.float64]] = []
     for number, split in enumerate(splits):
@@ -116,16 +118,29 @@ def planned_splits(options: RatedOptions, rated: RatedSet) -> tuple[list[Split],
     splits, made_by = choose_splits(rated, options.splits, count=options.count, seed=options.seed)
     if not splits:
         raise InputError("fine-tuning needs a split; give --splits auto, official, random or a file.")
-    check_test_sides(rated.mos, splits)
+    check_sides(rated, splits)
     claim(options.out, options)
     return splits, write_splits(options.out / "splits.json", rated, splits, made_by)
 
 
+def check_sides(rated: RatedSet, splits: Sequence[Split]) -> None:
+    """Refuse splits that leave nothing to learn from, or too little to be tested on."""
+    empty = [number for number, split in enumerate(splits) if not len(split.train)]
+    if empty:
+        raise InputError(
+            f"split {empty[0]} of {rated.name} has no training image among the {len(rated)} found; bring "
+            "more images, or give --splits random."
+        )
+    check_test_sides(rated.mos, splits)
+
+
 def list_unused(rated: RatedSet, unreadable: Sequence[str]) -> None:
-    """Count and list, on stderr, what the labels name and the run goes without."""
+    """Count on stderr what the labels name and the run goes without; ``RUN/result.json`` lists all of it."""
     for what, items in (("missing", rated.missing), ("unreadable", unreadable)):
         if items:
-            print(f"{rated.name}: {len(items)} images are {what}:", *items, sep="\n  ", file=sys.stderr)
+            more = [f"... and {len(items) - _SHOWN} more"] if len(items) > _SHOWN else []
+            shown = (*items[:_SHOWN], *more)
+            print(f"{rated.name}: {len(items)} images are {what}:", *shown, sep="\n  ", file=sys.stderr)
 
 
 def within(split: Split, rows: list[int]) -> Split:

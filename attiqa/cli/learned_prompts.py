@@ -14,6 +14,7 @@ from attiqa.checkpoint import save_checkpoint
 from attiqa.cli.clip_options import ClipModelOptions
 from attiqa.cli.finetune import (
     RatedOptions,
+    check_sides,
     finish,
     list_unused,
     load_scores,
@@ -29,7 +30,6 @@ from attiqa.clip.prompted import PromptedNetwork, build_prompted
 from attiqa.clip.prompts import named_set, set_record
 from attiqa.datasets.registry import load_dataset
 from attiqa.errors import InputError, command
-from attiqa.evaluation.agreement import check_test_sides
 from attiqa.options import as_record, option, parse
 from attiqa.splits import Split, subset_of_training
 from attiqa.views import VIEWS
@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
     rows = [row for row, path in enumerate(rated.paths) if path in found.digests]
     rated = rated.select(np.array(rows, dtype=np.int64))
     splits = [within(split, rows) for split in splits]
-    check_test_sides(rated.mos, splits)
+    check_sides(rated, splits)
     vectors = cache.embeddings(found.digests[path] for path in rated.paths)
     vectors = vectors.view(len(rated), -1, encoder.identity["dim"])  # (N, V, D)
     card = {

@@ -103,8 +103,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parse(Options, argv, prog="attiqa pretrain", description=str(__doc__))
     processes = Processes.start(on_cpu=options.device == "cpu")
     attributes = read_attributes(options.attributes)
-    material = prepared(options, attributes, list_entries(options.images), processes)
-    batches = material.batches
+    entries = list_entries(options.images)
     torch.manual_seed(options.seed)
     network = build_network(
         options.backbone,
@@ -114,6 +113,9 @@ def main(argv: list[str] | None = None) -> int:
         stem_stride=options.stem_stride,
         start=options.start,
     )
+    # after the network, whose options are checked in no time: decoding may take hours
+    material = prepared(options, attributes, entries, processes)
+    batches = material.batches
     if options.start is not None and options.stem_stride is not None:
         calibrate_normalisation(network.backbone, [batches(10**6 + index).images for index in range(8)])
     claim(options.out, options, free=("device", "workers"), write=processes.is_first)

@@ -95,10 +95,16 @@ def select(argv: list[str]) -> int:
     )
     pools = read_pools(options.adjectives)
     levels = intensity_levels(options.levels)
+    photographs = list_images(options.photographs) if options.photographs else []
+    attributes = [pool.name for pool in pools.pools]
+    opinions = read_opinions(options.human, attributes) if options.human else None
+    unproxied = [pool.name for pool in pools.pools if not (pool.distortion and photographs)]
+    if unproxied and opinions is None:
+        raise InputError(f"{unproxied[0]} has no distortion, so it needs --human scores with its column.")
     encoder = options.encoder()
     cache = options.open_cache(options.cache or options.out / "embeddings", encoder)
-    distorted = _proxy_1(options, pools, encoder, cache, levels) if options.photographs else {}
-    rated, opinions = _proxy_2(options, pools, encoder, cache)
+    rated, scores = _proxy_2(options, attributes, opinions, encoder, cache)
+    distorted = _proxy_1(options, pools, photographs, encoder, cache, levels)
     tables = []
     for pool in pools.pools:
         texts = [
@@ -108,10 +114,8 @@ def select(argv: list[str]) -> int:
         table = PairTable(
             pool,
             None if images is None else distortion_srocc(images, levels, *texts),
-            human_srocc(rated, opinions[pool.name], *texts) if pool.name in opinions else None,
+            human_srocc(rated, scores[pool.name], *texts) if pool.name in scores else None,
         )
-        if not table.strategies:
-            raise InputError(f"{pool.name} has no distortion, so it needs --human scores with its column.")
         tables.append(table)
     write_selection(options.out, pools, tables)
     for table in tables:
@@ -123,25 +127,33 @@ def select(argv: list[str]) -> int:
 
 
 def _proxy_1(
-    options: SelectOptions, pools: Pools, encoder: ClipEncoder, cache: EmbeddingCache, levels: Sequence[float]
+    options: SelectOptions,
+    pools: Pools,
+    paths: Sequence[Path],
+    encoder: ClipEncoder,
+    cache: EmbeddingCache,
+    levels: Sequence[float],
 ) -> dict[str, torch.Tensor]:
+    """Embeddings (I, L, D) of the photographs at every level, by distortion."""
     distortions = sorted({pool.distortion for pool in pools.pools if pool.distortion})
-    if not distortions:
+    if not distortions or not paths:
         return {}
-    paths = list_images(options.photographs)
     images, failures = distorted_embeddings(encoder, cache, paths, distortions, levels, crops=options.crops)
     report_failures(failures)
     return images
 
 
 def _proxy_2(
-    options: SelectOptions, pools: Pools, encoder: ClipEncoder, cache: EmbeddingCache
+    options: SelectOptions,
+    attributes: Sequence[str],
+    opinions: tuple[list[str], NDArray] | None,
+    encoder: ClipEncoder,
+    cache: EmbeddingCache,
 ) -> tuple[torch.Tensor, dict[str, NDArray]]:
     """Embeddings (N, D) of the rated images that are there, and (N,) scores by attribute."""
-    if options.human is None:
+    if options.human is None or opinions is None:
         return torch.empty(0), {}
-    attributes = [pool.name for pool in pools.pools]
-    names, scores = read_opinions(options.human, attributes)
+    names, scores = opinions
     folder = options.human if options.human.is_dir() else options.human.parent
     finder = ImageFinder([options.human_images] if options.human_images else [folder / "TestImage", folder])
     paths = [finder.find(name) for name in names]

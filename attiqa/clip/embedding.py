@@ -179,9 +179,9 @@ def build_encoder(found: ClipWeights, device: torch.device | str = "cpu") -> Cli
             "save its state dict as safetensors."
         ) from None
     except (RuntimeError, KeyError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
+        reason = " ".join(str(error).split())[:200]  # torch lists every tensor, a line each
         raise InputError(
-            f"{found.path} does not fit the model {found.model} ({first}); "
+            f"{found.path} does not fit the model {found.model} ({reason}); "
             "name the model that it was trained as."
         ) from None
     identity = {
