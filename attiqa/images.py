@@ -67,10 +67,10 @@ def decode_image(source: Path | IO[bytes], path: str | Path, profiles: bool = Tr
                     f"{path} is {width} x {height} pixels; expected a photograph, whose long side is at most "
                     f"{_LONGEST} times its short one: cut it into parts."
                 )
-            image = ImageOps.exif_transpose(opened)
+            ImageOps.exif_transpose(opened, in_place=True)  # without a copy where it is upright
             if not profiles:
-                image.info.pop("icc_profile", None)
-            return _to_rgb(image, path)
+                opened.info.pop("icc_profile", None)
+            return _to_rgb(opened, path)
     except InputError:  # a ValueError itself, and a sentence already
         raise
     except UnidentifiedImageError:
@@ -93,7 +93,7 @@ def _to_rgb(image: Image.Image, path: str | Path) -> torch.Tensor:
             image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
         else:
             image = _to_srgb(image, path)
-        pixels = np.array(image.convert("RGB"))
+        pixels = np.array(image if image.mode == "RGB" else image.convert("RGB"))  # converting copies
     # the decoder's interleaved samples seen as (3, H, W): what channels_last is, without a copy
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
