@@ -8,6 +8,7 @@ import json
 import shutil
 import socket
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,11 @@ from skimage import data
 from torch import distributed, multiprocessing
 
 from attiqa.attributes import read_attributes
+from attiqa.cli import pretrain as pretrain_command
+from attiqa.cli.finetune import list_unused
 from attiqa.cli.finetune import main as finetune_main
 from attiqa.cli.pretrain import main as pretrain_main
+from attiqa.datasets.registry import load_dataset
 from attiqa.errors import InputError
 from attiqa.model import load
 from attiqa.training.distorted import DistortedBatches
@@ -157,6 +161,15 @@ def test_nonsense_of_pretraining_is_a_sentence(
 ) -> None:
     assert pretrain_main([str(tmp_path), "--out", str(tmp_path / "run"), option, "0"]) == 2
     assert f"error: {option} is " in capsys.readouterr().err
+
+
+def test_the_network_is_looked_at_before_photographs_are_decoded(
+    tmp_path: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(pretrain_command, "PhotographPool", lambda *_, **__: pytest.fail("decoded"))
+    arguments = [str(photographs), "--out", str(tmp_path / "run"), "--backbone", "resnet51"]
+    assert pretrain_main(arguments) == 2
+    assert "'resnet51' is not a torchvision classifier" in capsys.readouterr().err
 
 
 def test_a_sixth_attribute_needs_a_file_and_labels_alone(photographs: Path, tmp_path: Path) -> None:
@@ -339,6 +352,14 @@ def test_a_killed_finetuning_goes_on_exactly(rated: Path, tmp_path: Path) -> Non
     assert looked == [1, 2, 2, 3]
     for key, value in straight.state_dict().items():
         assert torch.equal(resumed.state_dict()[key], value), key
+
+
+def test_of_many_absent_images_a_few_are_shown(rated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = tuple(f"{index}.jpg" for index in range(20))
+    list_unused(replace(load_dataset("csv", rated), missing=missing), [])
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "csv: 20 images are missing:"
+    assert lines[-2:] == ["  4.jpg", "  ... and 15 more"]
 
 
 def test_a_linear_probe_leaves_backbone_and_heads_alone(rated: Path, tmp_path: Path) -> None:

@@ -12,14 +12,16 @@ import scipy.stats
 from numpy.typing import NDArray
 from PIL import Image
 
+from attiqa.checkpoint import save_checkpoint
 from attiqa.cli.main import main
 from attiqa.datasets.registry import load_dataset
 from attiqa.errors import InputError
 from attiqa.evaluation.agreement import METRICS, agreement, check_test_sides, over_splits, with_spread
 from attiqa.evaluation.comparison import compare_scorers, pair_accuracy, rated_pairs
 from attiqa.evaluation.features import feature_cosine
+from attiqa.nn.network import build_network
 from attiqa.splits import Split
-from tests.tiny import tiny_checkpoint, tiny_model
+from tests.tiny import tiny_card, tiny_checkpoint, tiny_model
 
 
 def noisy(count: int = 120, noise: float = 0.5) -> tuple[NDArray, NDArray]:
@@ -219,6 +221,19 @@ def test_feature_cosine_tells_another_network_and_names_what_can_not_be_compared
     cosines = feature_cosine(one, other, paths)
     assert cosines[0] < 0.999
     assert np.isnan(cosines[1])
+
+
+def test_a_model_before_fine_tuning_of_another_backbone_is_refused_before_anything_is_scored(
+    own_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = build_network("resnet18", hidden=8, regressor_hidden=8, depth=1)
+    save_checkpoint(tmp_path / "other.safetensors", other, tiny_card())
+    out = tmp_path / "out"
+    arguments = ["evaluate", "--dataset", "csv", "--root", str(own_set), "--out", str(out), "--device", "cpu"]
+    arguments += ["--model", str(tiny_checkpoint(tmp_path)), "--before", str(tmp_path / "other.safetensors")]
+    assert main(arguments) == 2
+    assert "features; a cosine needs one backbone" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_data_checks_a_folder_and_writes_its_splits(

@@ -125,6 +125,17 @@ def test_a_sixth_attribute_without_a_distortion_is_selected_by_human_scores_alon
     assert "mood has no distortion" in capsys.readouterr().err
 
 
+def test_human_scores_that_are_not_there_are_named_before_anything_is_distorted(
+    clip_folder: Path, photographs: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(prompts, "distorted_embeddings", lambda *_, **__: pytest.fail("distorted"))
+    human = ["--human", str(tmp_path / "absent.csv")]
+    common = ["select", str(photographs), "--out", str(tmp_path / "out"), "--model", str(clip_folder)]
+    assert prompts.main([*common, *human]) == 2
+    assert "absent.csv does not exist" in capsys.readouterr().err
+
+
 def test_list_and_show_print_the_sets_and_the_candidates(capsys: pytest.CaptureFixture[str]) -> None:
     assert prompts.main(["list"]) == 0
     assert "paper     Splendid/Blurry, Distinct/Vague" in capsys.readouterr().out

@@ -22,7 +22,7 @@ from attiqa.evaluation.datasets import (
     evaluate_scored,
     score_rated_set,
 )
-from attiqa.evaluation.features import feature_cosine
+from attiqa.evaluation.features import check_one_backbone, feature_cosine
 from attiqa.evaluation.plots import draw_scatter
 from attiqa.files import write_json
 from attiqa.model import DEFAULT_MODEL, QualityModel, load
@@ -73,6 +73,8 @@ def main(argv: list[str] | None = None) -> int:
     results = []
     for name in options.model:
         model = load(name, device=device)
+        if before is not None:
+            check_one_backbone(before, model)
         panels = []
         for rated in sets:
             scored = _score(model, rated, options)

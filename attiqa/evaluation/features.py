@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
@@ -16,22 +17,25 @@ from attiqa.model import QualityModel
 from attiqa.scoring import read_ahead
 
 
+def check_one_backbone(before: QualityModel, after: QualityModel) -> None:
+    """Refuse models whose features cannot be compared; one small forward each."""
+    one, other = (model.features(torch.zeros(1, 3, 64, 64)).shape[1] for model in (before, after))
+    if one != other:
+        raise InputError(f"the models have {one} and {other} features; a cosine needs one backbone.")
+
+
 def feature_cosine(before: QualityModel, after: QualityModel, paths: Sequence[Path]) -> NDArray[np.float64]:
     """Cosine similarity ``(N,)`` between the pooled features of two models on the same image files.
 
     Close to 1: fine-tuning kept what pretraining learnt. Only models of one backbone can be compared. A
     file that cannot be read gives NaN.
     """
+    check_one_backbone(before, after)
     cosines = []
     workers = os.cpu_count() or 1
     for _, image in read_ahead(paths, lambda path: to_float(read_image(path))[None], workers, 2 * workers):
         if isinstance(image, InputError):
             cosines.append(float("nan"))
             continue
-        one, other = before.features(image), after.features(image)
-        if one.shape != other.shape:
-            raise InputError(
-                f"the models have {one.shape[1]} and {other.shape[1]} features; a cosine needs one backbone."
-            )
-        cosines.append(F.cosine_similarity(one, other).item())
+        cosines.append(F.cosine_similarity(before.features(image), after.features(image)).item())
     return np.array(cosines)
