@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from skimage import data
 
 import attiqa
 from attiqa.attributes import read_attributes
@@ -17,6 +16,7 @@ from attiqa.model import QualityModel, find_weights
 from attiqa.rewards.calibration import CalibratedReward, calibration_of
 from attiqa.training.agreement import cross_talk, pristine_preference
 from attiqa.views import whole
+from tests.pictures import whole_views
 
 NAMES = read_attributes().names
 
@@ -28,10 +28,7 @@ def mini() -> QualityModel:
 
 @pytest.fixture(scope="module")
 def photographs() -> list[torch.Tensor]:
-    """Photographs that ship inside scikit-image, at the whole view."""
-    images = [getattr(data, name)() for name in ("astronaut", "coffee", "chelsea")]
-    tensors = [torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0) for image in images]
-    return [whole(to_float(tensor))[0] for tensor in tensors]
+    return whole_views()
 
 
 def test_weights_and_card_belong_together_and_are_small() -> None:

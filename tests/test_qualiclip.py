@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from skimage import data
 
 from attiqa.checkpoint import card_path, load_checkpoint
 from attiqa.cli.pretrain import main as pretrain_main
@@ -23,6 +21,7 @@ from attiqa.training.crop_pairs import CropPairBatches, overlapping_crops
 from attiqa.training.processes import Processes
 from attiqa.training.qualiclip import PAIRS, crop_pair_loss, fine_tune, level_agreement
 from attiqa.training.store import Entry, list_entries
+from tests.pictures import write_corners
 from tests.tiny_clip import write_tiny_clip
 
 
@@ -38,10 +37,7 @@ def encoder(clip_folder: Path) -> ClipEncoder:
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("photographs")
-    for name in ("astronaut", "coffee", "chelsea", "rocket"):
-        Image.fromarray(getattr(data, name)()[:256, :256]).save(folder / f"{name}.png")
-    return folder
+    return write_corners(tmp_path_factory.mktemp("photographs"))
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from skimage import data
 
 from attiqa.cli.pretrain import main as pretrain_main
 from attiqa.clip.embedding import ClipEncoder, load_clip
@@ -21,6 +19,7 @@ from attiqa.model import load
 from attiqa.training.sfd import CropBatches, PromptPair, SuperResolver, train_against_super_resolution
 from attiqa.training.store import Entry, list_entries
 from attiqa.views import resize
+from tests.pictures import write_corners
 from tests.tiny_clip import RESNET, write_tiny_clip
 
 
@@ -36,10 +35,7 @@ def encoder(clip_folder: Path) -> ClipEncoder:
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("photographs")
-    for name in ("astronaut", "coffee", "chelsea", "rocket"):
-        Image.fromarray(getattr(data, name)()[:256, :256]).save(folder / f"{name}.png")
-    return folder
+    return write_corners(tmp_path_factory.mktemp("photographs"))
 
 
 @pytest.fixture(scope="module")
