@@ -153,7 +153,9 @@ def to_float(image: torch.Tensor) -> torch.Tensor:
 def list_images(inputs: list[Path], suffixes: frozenset[str] = IMAGE_SUFFIXES) -> list[Path]:
     """Expand files and folders (recursively, sorted) into a list of image paths.
 
-    A file that is named is taken whatever its suffix, so that its reader can say what is wrong with it.
+    A file that is named is taken whatever its suffix, so that its reader can say what is wrong with it. What
+    is hidden in a folder is left out: macOS puts a ``._NAME`` of its own beside each picture on a camera's
+    card, and what a killed process was writing is hidden too.
 
     Raises:
         InputError: a path does not exist, or nothing at all was found.
@@ -161,7 +163,8 @@ def list_images(inputs: list[Path], suffixes: frozenset[str] = IMAGE_SUFFIXES) -
     found: list[Path] = []
     for path in map(Path, inputs):
         if path.is_dir():
-            found += sorted(p for p in path.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
+            below = sorted(p for p in path.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
+            found += [p for p in below if not any(part[0] == "." for part in p.relative_to(path).parts)]
         elif path.exists():
             found.append(path)
         else:

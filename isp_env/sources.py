@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 from collections import Counter
@@ -65,7 +66,7 @@ class RawFolder:
     ) -> None:
         self._cache, self._decode = cache, decode
         named = list_images([Path(path) for path in inputs], RAW_SUFFIXES | IMAGE_SUFFIXES)
-        found = list(dict.fromkeys(path.absolute() for path in named))
+        found = distinct(named)
         sentences = in_threads(self._complaint, found, workers, "checking raws")
         self.paths = [path for path, sentence in zip(found, sentences, strict=True) if sentence is None]
         self.failures = [
@@ -199,8 +200,19 @@ def is_photograph(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
+def distinct(paths: Sequence[Path]) -> list[Path]:
+    """Absolute paths, each file once however it is spelt; a link of another name is another file."""
+    places: dict[tuple[Path, str], Path] = {}
+    for path in paths:
+        places.setdefault((path.parent.resolve(), path.name), path.absolute())
+    return list(places.values())
+
+
 def unique_names(paths: Sequence[Path]) -> list[str]:
-    """The stems; what is still ambiguous gets its suffix, then its folder, then all of its path."""
+    """The stems; what is still ambiguous gets its suffix, then its folder, then its path, then a number.
+
+    No two names agree, also where a file system does not tell upper from lower case.
+    """
     spellings: tuple[Callable[[Path], str], ...] = (
         lambda path: path.stem,
         lambda path: path.name,
@@ -208,9 +220,24 @@ def unique_names(paths: Sequence[Path]) -> list[str]:
         lambda path: "_".join(path.absolute().parts[1:]),
     )
     names: dict[Path, str] = {}
+    taken: set[str] = set()
+
+    def give(path: Path, name: str) -> None:
+        names[path] = name
+        taken.add(name.casefold())
+
     for spell in spellings:
-        counts = Counter(map(spell, paths))
+        counts = Counter(spell(path).casefold() for path in paths)
         for path in paths:
-            if counts[spell(path)] == 1:
-                names.setdefault(path, spell(path))
+            # of another spelling before: IMG.dng.jpg is called as IMG.dng would be
+            if (
+                path not in names
+                and counts[spell(path).casefold()] == 1
+                and spell(path).casefold() not in taken
+            ):
+                give(path, spell(path))
+    for path in paths:  # a_b/c.dng and a/b_c.dng
+        if path not in names:
+            numbered = (f"{spellings[-1](path)}-{number}" for number in itertools.count(1))
+            give(path, next(name for name in numbered if name.casefold() not in taken))
     return [names[path] for path in paths]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from isp_env.cache import PreviewCache
 from isp_env.embedded import write_embedded_scenes
 from isp_env.frame import RawBatch, RawFrame
 from isp_env.raw import read_raw
-from isp_env.sources import MemoryFrames, RawFolder, group_by_shape, load_frames
+from isp_env.sources import MemoryFrames, RawFolder, group_by_shape, load_frames, unique_names
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,23 @@ def test_files_of_one_name_are_told_apart(raws, tmp_path):
         shutil.copy(path, tmp_path / folder / "x.dng")
     shutil.copy(path, tmp_path / "y.dng")
     assert sorted(RawFolder([tmp_path, tmp_path / "y.dng"]).names) == ["a_x.dng", "b_x.dng", "y"]
+
+
+def test_names_differ_even_where_paths_joined_agree():
+    paths = [Path("/x/a_b/p/c.dng"), Path("/x/a/b/p/c.dng"), Path("/x/p/d.dng"), Path("/x/p/D.DNG")]
+    names = unique_names([*paths, Path("/x/p/d.dng.png")])
+    assert len({name.casefold() for name in names}) == 5
+    assert names[-1] == "d.dng"  # its stem, which no other has
+
+
+def test_a_file_is_one_however_it_is_spelt_and_hidden_ones_are_none(raws, tmp_path):
+    path = next(raws.iterdir())
+    (tmp_path / "folder" / ".trash").mkdir(parents=True)
+    for name in ("x.dng", "._x.dng", ".trash/y.dng"):  # macOS writes the second beside the first
+        shutil.copy(path, tmp_path / "folder" / name)
+    spelt = tmp_path / "folder" / ".." / "folder" / "x.dng"
+    assert RawFolder([tmp_path / "folder", spelt]).paths == [tmp_path / "folder" / "x.dng"]
+    assert RawFolder([tmp_path / "folder" / "._x.dng"]).names == ["._x"]  # named, so it is meant
 
 
 def test_photographs_stand_beside_raws(raws, tmp_path):
