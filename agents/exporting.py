@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tqdm import tqdm
@@ -19,12 +22,12 @@ from agents.lut import build_lut, write_cube
 from agents.sheets import draw_sheet, in_units
 from agents.xmp import unmapped, write_xmp
 from attiqa.errors import InputError, describe_os_error
-from attiqa.files import read_json, write_json
+from attiqa.files import write_json
 from attiqa.images import IMAGE_SUFFIXES, list_images
 from attiqa.threads import thread_pool
 from isp_env.frame import RawFrame
 from isp_env.raw import RAW_SUFFIXES
-from isp_env.sources import read_frame, unique_names
+from isp_env.sources import distinct, read_frame, unique_names
 
 AHEAD = 2  # files decoded while another is rendered; each takes 12 bytes a pixel
 
@@ -96,7 +99,8 @@ def export(
     Inputs that share a name are told apart by suffix or folder; what an export wrote into a folder of inputs
     is no input. A file of which anything exists in `out` already is left alone, unless `overwrite`; an input
     is never written over. A file that fails is named and the rest goes on. Ctrl-C keeps what is finished and
-    leaves nothing half done.
+    leaves nothing half done: the same call again exports what is missing. The report shows all that was
+    exported into `out` with one, earlier calls included.
 
     Raises:
         InputError: nothing was found, or what is wanted cannot be made of a policy of tools.
@@ -107,16 +111,16 @@ def export(
             "a policy of tools sets no parameters, of which a lookup table or a sidecar could be made; leave "
             "--lut and --xmp away."
         )
-    result, entries = Exported(), list[gallery.Entry]()
+    if products.report and not overwrite:
+        gallery.check_page(out)
+    result = Exported()
     jobs = _jobs(inputs, out, products, overwrite, result)
-    page = out / gallery.PAGE
-    if products.report and page.exists() and not overwrite:
-        raise InputError(f"{page} exists already; take another --out, or replace it with --overwrite.")
+    out.mkdir(parents=True, exist_ok=True)  # where that is refused, nothing needs to be rendered
     bar = tqdm(total=len(jobs), desc="exporting", unit="file", disable=None)
     try:
         for job, decoded in _decode_ahead(jobs):
             try:
-                entries.append(_export(enhancer, job, decoded.result(), products))
+                _export(enhancer, job, decoded.result(), products)
                 result.written.append(job.paths["picture"])
             except InputError as error:
                 result.failures.append((job.source, str(error)))
@@ -128,8 +132,8 @@ def export(
             bar.update()
     finally:
         bar.close()
-        if products.report and entries:
-            result.page = gallery.write_page(out, f"{len(entries)} exported pictures", entries)
+        if products.report and (entries := gallery.entries_in(out)):
+            result.page = gallery.write_page(out, entries)
     return result
 
 
@@ -156,58 +160,53 @@ def _jobs(
 
 def _sources(inputs: list[Path]) -> list[Path]:
     """The files to export: all that are named, and of those in folders all that no export wrote."""
-    found = dict.fromkeys(list_images(inputs, RAW_SUFFIXES | IMAGE_SUFFIXES))
+    found = distinct(list_images(inputs, RAW_SUFFIXES | IMAGE_SUFFIXES))
     exported: set[Path] = set()
     for folder in {parent for path in found for parent in path.parents[:2]}:
-        for record in folder.glob("*.json"):
-            exported |= {folder / name for name in _written_files(record)}
+        for path in folder.glob("*.json"):
+            record = gallery.read_record(path)
+            exported |= (
+                {folder / name for name in record["files"] if isinstance(name, str)} if record else set()
+            )
     sources = [path for path in found if path in inputs or path not in exported]
     if not sources:
         raise InputError(f"the only pictures in {', '.join(map(str, inputs))} are exports of this command.")
     return sources
 
 
-def _written_files(record: Path) -> list[str]:
-    """The files that an export's record names; none where it is something else."""
-    try:
-        value = read_json(record)
-    except (InputError, OSError):
-        return []
-    is_ours = isinstance(value, dict) and "policy_digest" in value and isinstance(value.get("files"), list)
-    return [name for name in value["files"] if isinstance(name, str)] if is_ours else []
-
-
-def _export(enhancer: Enhancer, job: _Job, frame: RawFrame, products: Products) -> gallery.Entry:
-    """All products of one file; where one of them fails, those that are new are taken away again."""
+def _export(enhancer: Enhancer, job: _Job, frame: RawFrame, products: Products) -> None:
+    """All products of one file, or none."""
     enhanced = enhancer.look(frame)
     folder = job.paths["json"].parent
     files = [path.relative_to(folder).as_posix() for path in job.paths.values()]
     record = {"source": str(job.source), "picture": job.paths["picture"].name, "files": files}
     record |= enhancer.record(frame, enhanced)
-    new = [path for path in job.paths.values() if not path.exists()]
-    try:
-        size = _write_companions(enhancer, job, frame, enhanced, record)
-        write_json(job.paths["json"], record)
+    with _staged(job.paths, folder) as paths:
+        _write_companions(enhancer, replace(job, paths=paths), frame, enhanced, record)
+        write_json(paths["json"], record)
         pixels = enhancer.finished(frame, enhanced.answer, products.kind)
-        exif = read_exif(job.source)
-        write_picture(job.paths["picture"], pixels, products.kind, products.quality, exif)
-    except BaseException:
-        for path in new:
-            path.unlink(missing_ok=True)
-        raise
-    return gallery.Entry(
-        job.name,
-        size,
-        (enhanced.neutral_score, enhanced.score),
-        [(parameter.name, in_units(value, parameter)) for parameter, value in enhanced.answer.values(0)],
-        [path.name for what, path in reversed(job.paths.items()) if not what.startswith("report")],
-    )
+        write_picture(paths["picture"], pixels, products.kind, products.quality, read_exif(job.source))
+
+
+@contextmanager
+def _staged(paths: dict[str, Path], out: Path) -> Iterator[dict[str, Path]]:
+    """Yield other places for the files at `paths` below `out`; from there they move when all are written.
+
+    So a failure, a stop or a killed process leaves of one file all that was there before, and nothing else
+    but a hidden folder.
+    """
+    with TemporaryDirectory(prefix=".export-", dir=out) as folder:
+        staged = {what: Path(folder) / path.relative_to(out) for what, path in paths.items()}
+        yield staged
+        for what, path in paths.items():
+            path.parent.mkdir(exist_ok=True)
+            os.replace(staged[what], path)
 
 
 def _write_companions(
     enhancer: Enhancer, job: _Job, frame: RawFrame, enhanced: Enhanced, record: dict[str, Any]
-) -> tuple[int, int]:
-    """What stands beside the picture, told in its record too; returns the size of the report's pictures."""
+) -> None:
+    """What stands beside the picture, told in its record too."""
     paths = job.paths
     answer = enhanced.answer
     if "xmp" in paths:
@@ -215,7 +214,7 @@ def _write_companions(
         write_xmp(paths["xmp"], job.source, frame, named)
         record["xmp"] = {"file": paths["xmp"].name, "not_mapped": unmapped(named)}
     if not {"lut", "sheet", "report_neutral"} & set(paths):
-        return 0, 0
+        return
     small = enhancer.small(frame)
     if "lut" in paths and isinstance(answer, Settings):
         lut = build_lut(enhancer.pipeline, small, answer.physical()[0])
@@ -231,7 +230,10 @@ def _write_companions(
     if "report_neutral" in paths:
         gallery.write_small(paths["report_neutral"], neutral)
         gallery.write_small(paths["report_enhanced"], after)
-    return neutral.shape[-1], neutral.shape[-2]
+        record["report"] = {
+            "size": [neutral.shape[-1], neutral.shape[-2]],
+            "settings": [[row.name, in_units(value, row)] for row, value in answer.values(0)],
+        }
 
 
 def _decode_ahead(jobs: Sequence[_Job]) -> Iterator[tuple[_Job, Future[RawFrame]]]:

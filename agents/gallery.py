@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
+from typing import Any
 from urllib.parse import quote
 
 import torch
@@ -14,12 +15,14 @@ from PIL import Image
 
 from agents.image_files import srgb_profile
 from agents.sheets import as_bytes
-from attiqa.files import atomic_path, write_text
+from attiqa.errors import InputError
+from attiqa.files import atomic_path, read_json, write_text
 
 PAGE = "report.html"
 FOLDER = "report"  # of the page's pictures
 
 _QUALITY = 88
+_MARK = '<meta name="generator" content="attiqa agents/export.py">'
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,52 @@ def write_small(path: Path, picture: torch.Tensor) -> None:
         Image.fromarray(as_bytes(picture)).save(temporary, quality=_QUALITY, icc_profile=srgb_profile())
 
 
-def write_page(out: Path, title: str, entries: Sequence[Entry]) -> Path:
+def read_record(path: Path) -> dict[str, Any] | None:
+    """What an export wrote beside a picture, ``NAME.json``; None where the file is something else."""
+    try:
+        value = read_json(path)
+    except (InputError, OSError):
+        return None
+    is_ours = isinstance(value, dict) and "policy_digest" in value and isinstance(value.get("files"), list)
+    return value if is_ours else None
+
+
+def check_page(out: Path) -> None:
+    """Raise `InputError` where a page stands in the folder that is not one of these."""
+    page = out / PAGE
+    if page.exists() and _MARK not in page.read_text(encoding="utf-8", errors="replace"):
+        raise InputError(f"{page} exists already; take another --out, or replace it with --overwrite.")
+
+
+def entries_in(out: Path) -> list[Entry]:
+    """All pictures that were ever exported into a folder with a report, by name."""
+    found = [_entry(path) for path in out.glob("*.json")]
+    return sorted((entry for entry in found if entry), key=lambda entry: entry.name.casefold())
+
+
+def _entry(path: Path) -> Entry | None:
+    record = read_record(path)
+    if record is None or not all(small.is_file() for small in small_pictures(path.parent, path.stem)):
+        return None
+    try:
+        width, height = record["report"]["size"]
+        return Entry(
+            path.stem,
+            (int(width), int(height)),
+            (float(record["neutral_score"]), float(record["score"])),
+            [(str(name), str(value)) for name, value in record["report"]["settings"]],
+            [str(file) for file in reversed(record["files"]) if not str(file).startswith(f"{FOLDER}/")],
+        )
+    except (KeyError, TypeError, ValueError):  # written without --report, or by hand
+        return None
+
+
+def write_page(out: Path, entries: Sequence[Entry]) -> Path:
     """Write the page atomically; its pictures are loaded from `FOLDER` beside it as they come into view."""
     figures = "\n".join(_figure(entry, number) for number, entry in enumerate(entries))
+    title = f"{len(entries)} exported picture{'s' if len(entries) > 1 else ''}"
     path = out / PAGE
-    write_text(path, _PAGE.substitute(title=html.escape(title), figures=figures))
+    write_text(path, _PAGE.substitute(title=title, mark=_MARK, figures=figures))
     return path
 
 
@@ -95,6 +139,7 @@ _PAGE = Template("""<!DOCTYPE html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+$mark
 <title>$title</title>
 <style>
 body { margin: 0 auto; padding: 1rem; max-width: 1200px; }

@@ -136,7 +136,7 @@ def test_the_page_names_its_pictures_whatever_they_are_called(tmp_path):
     for path in gallery.small_pictures(tmp_path, name):
         gallery.write_small(path, torch.rand(3, 20, 30))
     entry = gallery.Entry(name, (30, 20), (0.4, 0.5), [("exposure", "+0.30 EV")], [f"{name}.jpg"])
-    page = Page(gallery.write_page(tmp_path, "exported", [entry]).read_text())
+    page = Page(gallery.write_page(tmp_path, [entry]).read_text())
     assert page.open == []
     assert page.sliders == 1
     assert len(page.images) == 2

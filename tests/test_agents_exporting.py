@@ -260,6 +260,54 @@ def test_an_interrupted_export_leaves_nothing_half_done(enhancer, raws, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_same_call_after_a_stop_exports_what_is_missing_and_reports_all(
+    enhancer, raws, tmp_path, monkeypatch
+):
+    def write(path: Path, *arguments: object) -> None:
+        if path.stem == "scene-01":
+            raise KeyboardInterrupt
+        write_picture(path, *arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("agents.exporting.write_picture", write)
+        with pytest.raises(KeyboardInterrupt):
+            export(enhancer, raws, tmp_path, Products(report=True))
+    first = (tmp_path / "scene-00.jpg").stat().st_mtime_ns
+    done = export(enhancer, raws, tmp_path, Products(report=True))
+    assert [path.name for path in done.written] == ["scene-01.jpg"]
+    assert (tmp_path / "scene-00.jpg").stat().st_mtime_ns == first
+    page = (tmp_path / "report.html").read_text()
+    assert "2 exported pictures" in page
+    for name in ("scene-00", "scene-01"):
+        assert f'<a href="{name}.jpg">' in page
+        assert "<th>exposure</th>" in page.split(f"<b>{name}</b>")[1].split("</figure>")[0]
+
+
+def test_a_failed_replacement_leaves_what_was_there_before(enhancer, raws, tmp_path, monkeypatch):
+    export(enhancer, raws[:1], tmp_path, Products(xmp=True))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    (tmp_path / "scene-00.json").write_text("{}")
+
+    def write(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("agents.exporting.write_picture", write)
+    done = export(enhancer, raws[:1], tmp_path, Products(xmp=True), overwrite=True)
+    assert "No space left on device" in done.failures[0][1]
+    now = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert now == before | {"scene-00.json": b"{}"}
+
+
+def test_names_of_outputs_differ_whatever_the_inputs_are_called(enhancer, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("IMG.jpg", "IMG.png", "IMG.jpg.png", "img.png"):
+        photograph(tmp_path / "in" / name)
+    done = export(enhancer, [tmp_path / "in", tmp_path / "in" / ".." / "in" / "IMG.jpg"], tmp_path / "out")
+    assert len({path.name.casefold() for path in done.written}) == len(done.written) == 4
+    sources = {json.loads(path.read_text())["source"] for path in (tmp_path / "out").glob("*.json")}
+    assert {Path(source).name for source in sources} == {"IMG.jpg", "IMG.png", "IMG.jpg.png", "img.png"}
+
+
 def test_a_policy_that_saw_through_another_model_is_refused(run, scores):
     other = Judging(
         scores.reward, scores.encoder, scores.score, {}, {"eye": {"name": "x", "digest": "0" * 64}}
