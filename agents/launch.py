@@ -103,8 +103,10 @@ def finish(
     summary = experiment.conclude(outcomes, seconds)
     print(f"\n{table(summary['held_out'])}\n")
     share = summary["share_of_random_search"]
-    if share is not None:
+    if share is not None and share > 0:
         print(f"the policy reaches {share:.0%} of random search's gain with one render instead of 64")
+    elif share is not None:
+        print("the policy renders no better than neutral on the held-out scenes: train for more --steps")
     for warning in summary["warnings"]:
         print(f"warning: {warning}")
     print(f"run folder: {experiment.run}")

@@ -66,7 +66,10 @@ def read_config(run: Path) -> dict[str, Any]:
     """The config of an existing run; `InputError` where there is none."""
     if not run.is_dir():
         raise InputError(f"{run} is not a folder; expected a run of agents/train_isp.py.")
-    return read_json(run / CONFIG, "the config of a training run")
+    config = read_json(run / CONFIG, "the config of a training run")
+    if not isinstance(config, dict) or not isinstance(config.get("options"), dict):
+        raise InputError(f"{run / CONFIG} is no config of a training run: it has no options.")
+    return config
 
 
 def versions() -> dict[str, str]:

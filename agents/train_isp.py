@@ -6,9 +6,11 @@ takes a camera's own files. See ``--help``.
 
 from __future__ import annotations
 
+import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 if not __package__:  # run as a script, from whatever directory: the checkout is where imports begin
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -24,6 +26,9 @@ from attiqa.errors import EXIT_OK, InputError, command
 from attiqa.options import as_record, option, parse
 
 DEFAULT_STEPS = 5632
+DEFAULT_PATIENCE = 3
+# what a sitting may have of its own; the rest is the run's
+CHANGEABLE = ("steps", "stop_when", "patience", "minutes", "threads")
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,9 @@ class TrainOptions:
         "attiqa-mini (unguarded), an attribute, a .safetensors file or module:callable",
     )
     resume: Path | None = option(
-        None, help="run folder to continue with its own options; --steps and --stop-when may be changed"
+        None,
+        help="run folder to continue with its own options; --steps, --stop-when, --patience, --minutes and "
+        "--threads may be changed",
     )
     algo: str = option("ppo", help="learner", choices=list(ALGORITHMS))
     task: str = option("tune", help="all parameters at once, changes in steps, or tools", choices=list(TASKS))
@@ -63,7 +70,11 @@ class TrainOptions:
         "its best for --patience evaluations; --steps is then the most",
         choices=["steps", "plateau"],
     )
-    patience: int = option(3, help="evaluations without a better gain that make a plateau")
+    patience: int | None = option(
+        None,
+        help="evaluations without a better gain that make a plateau "
+        f"({DEFAULT_PATIENCE} where nothing is said)",
+    )
     evaluate_every: int = option(
         0, help="renders between two evaluations on the held-out scenes; 0 for an eighth of --steps"
     )
@@ -72,14 +83,12 @@ class TrainOptions:
     threads: int = option(0, help="CPU threads; 0 takes all cores")
 
     def __post_init__(self) -> None:
-        for name in ("steps", "num_envs"):
+        for name in ("steps", "num_envs", "patience"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"--{name.replace('_', '-')} must be at least 1; got {value}.")
-        if min(self.seed, self.threads, self.minutes, self.evaluate_every) < 0:
+        if not min(self.seed, self.threads, self.evaluate_every) >= 0 or not self.minutes >= 0:  # nor NaN
             raise InputError("--seed, --threads, --minutes and --evaluate-every must not be negative.")
-        if self.patience < 1:
-            raise InputError(f"--patience must be at least 1; got {self.patience}.")
         if self.raws and self.photos:
             raise InputError("--raws and --photos are two sources; give one of them.")
         if self.resume and self.out:
@@ -94,20 +103,40 @@ def main(argv: list[str] | None = None) -> int:
         torch.set_num_threads(given.threads)
     if given.resume:
         run = given.resume
-        options = read_config(run)["options"] | {"minutes": given.minutes}
-        # what a user may change on the way; the rest is the run's own
-        options |= {"steps": given.steps} if given.steps else {}
-        options |= {"stop_when": given.stop_when} if given.stop_when else {}
+        options = _continued(read_config(run)["options"], given)
     else:
         options = as_record(given) | {
             "steps": given.steps or DEFAULT_STEPS,
+            "patience": given.patience or DEFAULT_PATIENCE,
             "device": str(pick_device(given.device)),
         }
         check_inputs(options)  # a wrong name leaves no folder behind
         run = new_run(given.out, {"options": options, "command": command_line(), "versions": versions()})
-    experiment, scenes = build_experiment(run, options)
+    try:
+        experiment, scenes = build_experiment(run, options)
+    except BaseException:
+        if not given.resume:  # nothing was learnt yet: the same --out may be tried again
+            shutil.rmtree(run, ignore_errors=True)
+        raise
     finish(experiment, scenes, options, continued=given.resume is not None)
     return EXIT_OK
+
+
+def _continued(own: dict[str, Any], given: TrainOptions) -> dict[str, Any]:
+    """The options of a run that goes on; `InputError` where others were given than it was started with."""
+    asked = as_record(given)
+    for field in fields(TrainOptions):
+        name, value = field.name, asked[field.name]
+        unsaid = as_record(TrainOptions())[name]
+        if name in (*CHANGEABLE, "resume") or value in (unsaid, own.get(name, unsaid)):
+            continue
+        flag = f"--{name.replace('_', '-')}"
+        raise InputError(
+            f"{given.resume} was started with {flag} {own.get(name, unsaid)}, and {value} was given: a run "
+            f"goes on with its own options; leave {flag} away, or start a new run."
+        )
+    changed = {name: asked[name] for name in ("steps", "stop_when", "patience") if asked[name]}
+    return own | changed | {"minutes": given.minutes}
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from agents import evaluate, export, train_isp
+from attiqa.files import write_json
+from attiqa.options import as_record
 
 AGENTS = Path(train_isp.__file__).parent
 
@@ -57,6 +59,7 @@ def test_an_empty_folder_is_refused_in_a_sentence(capsys, tmp_path):
     [
         (["--patience", "0"], "--patience must be at least 1; got 0"),
         (["--evaluate-every", "-1"], "--evaluate-every must not be negative"),
+        (["--minutes", "nan"], "--minutes and --evaluate-every must not be negative"),
         (["--reward", "guarded:k=3"], "the guard has no option 'k=3'"),
     ],
 )
@@ -65,9 +68,29 @@ def test_options_out_of_range_are_refused(capsys, tmp_path, given, sentence):
     assert not (tmp_path / "run").exists()
 
 
+def test_what_is_refused_after_the_files_were_opened_leaves_no_folder_either(capsys, tmp_path):
+    (tmp_path / "a.dng").write_text("no raw")
+    given = ["--raws", str(tmp_path / "a.dng"), "--out", str(tmp_path / "run")]
+    assert "none of 1 files can be read" in refused(capsys, train_isp.main(given))
+    assert not (tmp_path / "run").exists()
+
+
 def test_resuming_what_is_no_run_is_refused(capsys, tmp_path):
     assert "is not a folder" in refused(capsys, train_isp.main(["--resume", str(tmp_path / "none")]))
     assert "does not exist" in refused(capsys, train_isp.main(["--resume", str(tmp_path)]))
+
+
+def test_resuming_with_options_that_the_run_was_not_started_with_is_refused(capsys, tmp_path):
+    given = train_isp.TrainOptions(seed=5, raws=[Path("RAWS")], device="cpu")
+    write_json(tmp_path / "config.json", {"options": as_record(given)})
+    resume = ["--resume", str(tmp_path)]
+    for wrong, flag in ((["--seed", "7"], "--seed 5, and 7"), (["--algo", "a2c"], "--algo ppo, and a2c")):
+        assert f"was started with {flag} was given" in refused(capsys, train_isp.main([*resume, *wrong]))
+    # what it has itself, and what a sitting may have of its own, is not what stops it
+    own = ["--seed", "5", "--raws", "RAWS", "--steps", "9", "--patience", "2"]
+    assert "RAWS does not exist" in refused(capsys, train_isp.main([*resume, *own]))
+    write_json(tmp_path / "config.json", ["something else"])
+    assert "it has no options" in refused(capsys, train_isp.main(resume))
 
 
 def test_export_and_evaluate_without_a_run_are_refused(capsys, tmp_path):

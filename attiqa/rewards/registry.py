@@ -109,7 +109,8 @@ def _import_reward(name: str) -> AnyReward:
         reward = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise InputError(
-            f"the reward {name!r} cannot be imported ({error}); expected module:callable."
+            f"the reward {name!r} cannot be imported ({error}); expected module:callable, the module's "
+            "folder in PYTHONPATH."
         ) from None
     if not callable(reward):
         raise InputError(f"the reward {name!r} is no callable but {type(reward).__name__}.")
