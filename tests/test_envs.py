@@ -62,12 +62,20 @@ def test_the_wrapped_environment_passes_a_random_rollout_without_warnings(task: 
     env = gym.make(f"isp_env/{task}-v0", core=small_core())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        env.action_space.seed(3)
+        gains = []
         for _ in range(3):
-            env.reset()
-            over = False
+            seen, _ = env.reset()
+            over, rewards = False, []
             while not over:
-                _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+                assert seen in env.observation_space
+                seen, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+                rewards.append(reward)
                 over = terminated or truncated
+            assert len(rewards) <= {"Tune": 1, "Refine": 5, "Tools": 5}[task]
+            gains.append(sum(rewards))
+        assert np.isfinite(gains).all()
+        assert np.any(gains)
 
 
 @pytest.mark.parametrize("task", TASKS)

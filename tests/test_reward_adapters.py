@@ -83,13 +83,17 @@ def test_diffusion_example_runs_with_a_real_model(tmp_path: Path) -> None:
 
 def test_gymnasium_example_runs_in_an_environment_that_is_not_ours(tmp_path: Path) -> None:
     gymnasium.register("tests/Fader-v0", entry_point=lambda render_mode=None: Fader(render_mode))
+    model = tiny_model(tmp_path)
     names = {
-        "attiqa": SimpleNamespace(load=lambda: tiny_model(tmp_path)),
+        "attiqa": SimpleNamespace(load=lambda: model),
         "gymnasium": gymnasium,
         "QualityRewardWrapper": QualityRewardWrapper,
         "env_id": "tests/Fader-v0",
     }
-    run_example(QualityRewardWrapper.__doc__ or "", names)
+    found = run_example(QualityRewardWrapper.__doc__ or "", names)
+    quality = float(model.score(as_batch(found["env"].render()[None]))[0])
+    assert found["info"]["quality"] == pytest.approx(quality, abs=1e-6)
+    assert found["reward"] == pytest.approx(1.0 + 0.1 * quality, abs=1e-6)  # the task pays 1
 
 
 def test_wrapper_adds_replaces_or_rewards_the_change() -> None:
