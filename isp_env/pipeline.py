@@ -36,6 +36,10 @@ _CHUNK_PIXELS = {"cpu": 270_000, "compiled": 540_000, "accelerator": 32_000_000}
 # What is measured on small images is measured for so many pieces at once
 _MEASURED = 4
 
+# terms of the operators that look at more than a pixel, in linear light and at all
+_LOOKING_AT_LIGHT = frozenset({"denoise_luma", "denoise_chroma", "regions", "dehaze", "clarity"})
+_LOOKING = _LOOKING_AT_LIGHT | {"clahe", "sharpen"}
+
 Maps = dict[str, Tensor]
 
 
@@ -80,9 +84,10 @@ class Pipeline:
         images = max(1, chunk_pixels(batch.image.device, self.compiled) // (height * width))
         for some in _slices(len(batch), _MEASURED * images):
             part, own = batch.image[some], _rows(terms, some)
-            maps = _measure(part, own)
+            small = part if own.keys().isdisjoint(_LOOKING) else shrink(part, ANALYSIS_SIDE)
+            maps = _measure(small, own)
             for few in _slices(len(part), images):
-                self._render(part[few], _rows(own, few), _rows(maps, few), result[some][few])
+                self._render(part[few], small[few], _rows(own, few), _rows(maps, few), result[some][few])
         return result
 
     def neutral(self, batch: RawBatch) -> Tensor:
@@ -111,10 +116,9 @@ class Pipeline:
         if not bool(torch.isfinite(values).all()):
             raise InputError("expected finite parameter values; got NaN or infinity.")
 
-    def _render(self, image: Tensor, terms: Terms, maps: Maps, result: Tensor) -> None:
-        """Render into `result`; large frames in strips of rows, by maps of a render at the analysis size."""
-        small = shrink(image, ANALYSIS_SIDE)
-        if small is image:
+    def _render(self, image: Tensor, small: Tensor, terms: Terms, maps: Maps, result: Tensor) -> None:
+        """Render into `result`; large frames in strips of rows, by maps of a render of `small` ones."""
+        if min(image.shape[-2:]) <= ANALYSIS_SIDE:
             torch.clamp(_develop(self._stages, image, terms, maps), 0.0, 1.0, out=result)
             return
         plain = Stages(compiled=False)  # the last strip has a height of its own, for which nobody should wait
@@ -150,11 +154,11 @@ def _rows(tensors: dict[str, Tensor], some: slice) -> dict[str, Tensor]:
 
 
 def _measure(image: Tensor, terms: Terms) -> Maps:
-    """What operators in linear light need to know of camera-linear images, measured on small ones."""
+    """What operators in linear light need to know of images, measured on these camera-linear small ones."""
     maps: Maps = {}
-    if terms.keys().isdisjoint({"denoise_luma", "denoise_chroma", "regions", "dehaze", "clarity"}):
+    if terms.keys().isdisjoint(_LOOKING_AT_LIGHT):
         return maps
-    small = shrink(shrink(image, ANALYSIS_SIDE), denoise.GRID)
+    small = shrink(image, denoise.GRID)
     small = balance.white_balance(small, terms["gains"])
     if "denoise_luma" in terms:
         maps["denoise_luma"] = denoise.luma_maps(small, terms["denoise_luma"])
