@@ -43,13 +43,22 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
     except Exception as error:
-        wrapped = re.search(r"\(os error (\d+)\)", str(error))  # how Rust's standard library words it
-        if isinstance(error, OSError) or wrapped is None:
+        number = _refusal(error, name)
+        if number is None:
             raise
-        number = int(wrapped[1])
         raise OSError(number, os.strerror(number), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _refusal(error: Exception, temporary: str) -> int | None:
+    """The number of what the system refused, where the error does not tell it with a file that users know."""
+    if not isinstance(error, OSError):
+        wrapped = re.search(r"\(os error (\d+)\)", str(error))  # how Rust's standard library words it
+        return int(wrapped[1]) if wrapped else None
+    # errors of other libraries, such as ssl's, have numbers of their own
+    is_systems = error.errno is not None and error.strerror == os.strerror(error.errno)
+    return error.errno if is_systems and error.filename in (None, temporary) else None
 
 
 def write_text(path: str | Path, text: str) -> None:

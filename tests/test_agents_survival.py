@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from agents.experiment import Experiment
 from agents.runs import CHECKPOINT, METRICS
 from attiqa.errors import command
+from attiqa.files import atomic_path, write_json
 from tests.test_agents_training import experiment, metrics, weights
 
 STEPS = 512
@@ -130,6 +132,19 @@ def test_a_limit_on_the_size_of_files_is_told_as_what_it_is(tmp_path, capsys):
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
     assert "too large" in line
     assert not (run / CHECKPOINT).exists()
+
+
+def test_what_the_system_refuses_names_the_file_that_was_to_be_written(tmp_path):
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(IsADirectoryError) as found:
+        write_json(tmp_path / "a.json", {})
+    assert found.value.filename == str(tmp_path / "a.json")
+    with pytest.raises(OSError, match="No space left on device") as found, atomic_path(tmp_path / "b.png"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as Pillow does
+    assert found.value.filename == str(tmp_path / "b.png")
+    with pytest.raises(OSError, match="handshake") as found, atomic_path(tmp_path / "c.png"):
+        raise ssl.SSLError(1, "handshake failed")
+    assert found.value.filename is None
 
 
 def test_half_a_row_of_metrics_is_written_again(tmp_path, unbroken):
