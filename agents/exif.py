@@ -31,6 +31,7 @@ _LEFT = {
     Base.CompressedBitsPerPixel,
     Base.CFAPattern,
 }
+_EXPOSURE = {Base.ExposureTime, Base.FNumber, Base.FocalLength, Base.ISOSpeedRatings}
 _SRGB, _UPRIGHT = 1, 1
 _TIFF = {b"II*\0", b"MM\0*"}
 # Panasonic's and Olympus' raws are TIFFs under names of their own
@@ -47,7 +48,7 @@ def read_exif(path: Path) -> Image.Exif:
     """What a file's EXIF says about the photograph; little more than "upright" where it has none.
 
     Raws built like TIFF (DNG, NEF, CR2, ARW and most others) are read at their first directory, others at
-    that of the JPEG preview inside them; where that says nothing of the exposure, LibRaw may.
+    that of the JPEG preview inside them; what that leaves out of the exposure, LibRaw may know.
     """
     with warnings.catch_warnings(action="ignore"):  # Pillow warns of every tag that a maker bent
         carried = _carried(Image.Exif())
@@ -56,7 +57,7 @@ def read_exif(path: Path) -> Image.Exif:
             found.tobytes()
             carried = found
         details = carried.get_ifd(IFD.Exif)
-        if Base.ExposureTime not in details and not is_photograph(path):
+        if not details.keys() >= _EXPOSURE and not is_photograph(path):
             with suppress(*_UNREADABLE):
                 details.update(_from_libraw(path) | details)
     return carried

@@ -125,7 +125,8 @@ def export(
             except InputError as error:
                 result.failures.append((job.source, str(error)))
             except OSError as error:
-                result.failures.append((job.source, describe_os_error(error)))
+                sentence = f"{job.source} could not be exported ({describe_os_error(error)})."
+                result.failures.append((job.source, sentence))
             except Exception as error:  # a mistake of ours in one file must not cost the others
                 sentence = f"{job.source} could not be exported ({type(error).__name__}: {error})."
                 result.failures.append((job.source, sentence))

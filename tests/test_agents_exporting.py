@@ -139,6 +139,12 @@ def test_every_format_carries_exif_over(tmp_path, kind, suffix):
     assert [float(part) for part in place[2]] == pytest.approx([33.0, 7.0, 36.8])
 
 
+def test_what_a_raw_says_of_its_exposure_in_its_makers_own_way_is_carried_too(data_root):
+    details = read_exif(data_root / "raws" / "RAW_NIKON_D1.NEF").get_ifd(IFD.Exif)
+    assert details[Base.ISOSpeedRatings] == 200  # in the maker note alone, which is left behind
+    assert float(details[Base.ExposureTime]) == pytest.approx(1 / 250)  # in EXIF
+
+
 def test_orientation_is_applied_once_and_exif_is_carried_over(enhancer, tmp_path):
     source = photograph(tmp_path / "turned.jpg", orientation=6)  # stored turned; upright is 60 wide, 90 high
     export(enhancer, [source], tmp_path / "out")
@@ -293,7 +299,7 @@ def test_a_failed_replacement_leaves_what_was_there_before(enhancer, raws, tmp_p
 
     monkeypatch.setattr("agents.exporting.write_picture", write)
     done = export(enhancer, raws[:1], tmp_path, Products(xmp=True), overwrite=True)
-    assert "No space left on device" in done.failures[0][1]
+    assert done.failures[0][1].endswith("scene-00.dng could not be exported (No space left on device).")
     now = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert now == before | {"scene-00.json": b"{}"}
 
