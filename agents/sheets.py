@@ -59,7 +59,8 @@ def as_bytes(picture: torch.Tensor) -> np.ndarray:
 def in_units(value: float, parameter: Parameter) -> str:
     """A physical value with its unit, such as ``+0.31 EV``."""
     digits = 2 if parameter.high - parameter.low < 20 else 1
-    return f"{value:+.{digits}f} {parameter.unit}".rstrip()
+    rounded = round(value, digits) + 0.0  # no minus before a zero
+    return f"{rounded:+.{digits}f} {parameter.unit}".rstrip()
 
 
 def _bars(axes: Axes, values: Sequence[tuple[Parameter, float]]) -> None:

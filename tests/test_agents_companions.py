@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from agents import gallery
-from agents.sheets import draw_sheet
+from agents.sheets import draw_sheet, in_units
 from agents.xmp import unmapped, write_xmp
 from isp_env.frame import RawFrame
 from isp_env.parameters import PARAMETERS
@@ -104,6 +104,11 @@ def test_a_sheet_shows_both_pictures_and_a_bar_for_each_parameter(tmp_path):
     with Image.open(tmp_path / "a.png") as sheet:
         colours = {colour for _, colour in sheet.convert("RGB").getcolors(1 << 20)}
     assert {(51, 51, 51), (204, 204, 204), (0x2F, 0x6F, 0x9F)} <= colours
+
+
+def test_what_rounds_to_nothing_has_no_sign_of_its_own():
+    exposure = next(row for row in PARAMETERS if row.name == "exposure")
+    assert [in_units(value, exposure) for value in (-0.001, -0.3)] == ["+0.00 EV", "-0.30 EV"]
 
 
 class Page(HTMLParser):
