@@ -55,6 +55,9 @@ class EvaluateOptions:
             raise InputError("--unprocess crops the photographs: no --reference fits them; leave one away.")
         if self.curve and self.curve.suffix.lower() != ".png":
             raise InputError(f"--curve is a picture and ends in .png; got {self.curve}.")
+        for path in (self.json, self.curve):  # known before the searches, not after them
+            if path and path.is_dir():
+                raise InputError(f"{path} is a folder; --json and --curve are files.")
 
 
 @command
@@ -88,6 +91,8 @@ def main(argv: list[str] | None = None) -> int:
     for sentence in record["failures"]:
         print(f"skipped: {sentence}", file=sys.stderr)
     print(table(record["held_out"]))
+    if stored.card["task"] == "tools":
+        print("the searches set parameters, not tools: what the camera could have done")
     for policy, shares in record["shares_of"].items():
         for search, found in shares.items():
             if found["share"] is not None:

@@ -104,6 +104,10 @@ def test_export_and_evaluate_without_a_run_are_refused(capsys, tmp_path):
 def test_a_curve_that_is_no_picture_and_references_of_crops_are_refused(capsys, tmp_path):
     given = ["--run", str(tmp_path), "--input", str(tmp_path)]
     assert "ends in .png" in refused(capsys, evaluate.main([*given, "--curve", "curve.pdf"]))
+    for flag in ("--json", "--curve"):
+        folder = tmp_path / "folder.png"
+        folder.mkdir(exist_ok=True)
+        assert "is a folder; --json" in refused(capsys, evaluate.main([*given, flag, str(folder)]))
     refusal = refused(capsys, evaluate.main([*given, "--unprocess", "--reference", str(tmp_path)]))
     assert "no --reference fits them" in refusal
 
