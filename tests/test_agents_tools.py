@@ -32,7 +32,7 @@ from isp_env.raw import shrink
 from isp_env.sources import read_frame
 from isp_env.toolset import TOOLS, ToolSet
 from tests.fakes import FakeTools, MeanGrey, RandomFrames, small_core
-from tests.test_agents_training import SourceOf, stop_after, weights
+from tests.test_agents_training import SourceOf, few_updates, stop_after, weights
 from tests.tiny import tiny_model
 
 SIZES = [(72, 80)] * 6
@@ -49,15 +49,15 @@ def experiment(run: Path, algo: str = "ppo", **options: object) -> Experiment:
 @pytest.mark.parametrize("algo", ["ppo", "dqn"])
 def test_a_resumed_run_of_tools_ends_as_the_unbroken_one(tmp_path, algo, monkeypatch):
     monkeypatch.setattr("agents.training.CHECKPOINT_SECONDS", 0.0)
-    whole = experiment(tmp_path / "whole", algo)
+    whole = few_updates(experiment(tmp_path / "whole", algo))
     whole.train()
-    half = experiment(tmp_path / "broken", algo)
+    half = few_updates(experiment(tmp_path / "broken", algo))
     stop_after(half, 130)
     with pytest.raises(KeyboardInterrupt):
         half.train()
     torch.manual_seed(77)
     np.random.seed(77)
-    rest = experiment(tmp_path / "broken", algo, seed=9)
+    rest = few_updates(experiment(tmp_path / "broken", algo, seed=9))
     rest.train(continued=True)
     assert rest.model.num_timesteps == whole.model.num_timesteps >= 320
     for name, value in weights(whole).items():

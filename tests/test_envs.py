@@ -17,6 +17,7 @@ from gymnasium.vector import AutoresetMode
 from PIL import Image
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
+from stable_baselines3.common.logger import Logger
 
 import isp_env  # noqa: F401  (registers the environments)
 from attiqa.errors import InputError
@@ -450,6 +451,7 @@ def test_tools_are_chosen_by_name_or_one_for_each_named_parameter() -> None:
 
 def test_sb3_builds_and_runs_a_policy_on_the_observation() -> None:
     model = PPO("MultiInputPolicy", make("Refine"), n_steps=8, batch_size=8, n_epochs=1, device="cpu")
+    model.set_logger(Logger(None, []))  # its own would leave a folder in /tmp
     model.learn(8)
     action, _ = model.predict(make("Refine").reset(seed=0)[0])
     assert action.shape == (2,)
