@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,15 +25,13 @@ from agents.scenes import (
     HELD_OUT_RAWS,
     MOST_RAWS,
     RAWS_A_PHOTOGRAPH,
-    STUDY_RAWS,
-    TRAINING_RAWS,
     embedded_scenes,
     photograph_scenes,
     raw_scenes,
     split,
 )
 from attiqa.errors import InputError
-from isp_env.embedded import STUDIES, write_embedded_scenes
+from isp_env.embedded import STUDIES, write_embedded_scenes, write_scene
 from isp_env.sources import RawFolder
 from tests.fakes import MeanGrey, small_core
 
@@ -197,17 +196,21 @@ def test_the_split_keeps_copies_together_and_holds_at_least_one_out():
     assert split(["a", "a"], 0) == ([0, 1], [])
 
 
-def test_embedded_scenes_are_held_out_whole(tmp_path):
+def test_embedded_scenes_are_held_out_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr("agents.scenes.write_embedded_scenes", partial(write_embedded_scenes, size=(64, 96)))
+    monkeypatch.setattr("agents.scenes.TRAINING_RAWS", 3)
+    monkeypatch.setattr("agents.scenes.STUDY_RAWS", 2)
     scenes = embedded_scenes(tmp_path, seed=1)
     training, held_out = (set(scenes.clusters(source.names)) for source in (scenes.training, scenes.held_out))
     assert not training & held_out
     photographed = len(training - STUDIES.keys())
-    assert len(scenes.training.names) == TRAINING_RAWS * photographed + STUDY_RAWS * len(STUDIES)
+    assert len(scenes.training.names) == 3 * photographed + 2 * len(STUDIES)
     assert len(scenes.held_out.names) == HELD_OUT_RAWS * len(held_out)
     assert len(list(tmp_path.glob("*.dng"))) == len(scenes.training.names) + len(scenes.held_out.names)
 
 
-def test_few_photographs_become_many_raws_to_train_on_and_few_to_judge_by(tmp_path):
+def test_few_photographs_become_many_raws_to_train_on_and_few_to_judge_by(tmp_path, monkeypatch):
+    monkeypatch.setattr("agents.scenes.write_scene", partial(write_scene, size=(64, 86)))
     for number in range(4):
         noise = np.random.default_rng(number).integers(0, 256, (6, 8, 3)).astype(np.uint8)
         Image.fromarray(noise).resize((342, 256)).save(tmp_path / f"p{number}.png")
