@@ -141,20 +141,26 @@ def _last_observation(model: BaseAlgorithm) -> Tensors:
 def _replay(model: OffPolicyAlgorithm) -> Tensors:
     buffer: Any = model.replay_buffer
     rows = buffer.buffer_size if buffer.full else buffer.pos
-    found = {f"replay.{name}": getattr(buffer, name)[:rows] for name in _REPLAY}
-    for name in ("observations", "next_observations"):
-        found |= {f"replay.{name}.{key}": value[:rows] for key, value in getattr(buffer, name).items()}
-    return {key: _tensor(value) for key, value in found.items()}
+    return {name: _tensor(values[:rows]) for name, values in _memory(buffer).items()}
 
 
 def _restore_replay(model: OffPolicyAlgorithm, tensors: Tensors, counters: dict[str, Any]) -> None:
     buffer: Any = model.replay_buffer
-    targets = {f"replay.{name}": getattr(buffer, name) for name in _REPLAY}
-    for name in ("observations", "next_observations"):
-        targets |= {f"replay.{name}.{key}": value for key, value in getattr(buffer, name).items()}
-    for key, target in targets.items():
-        target[: len(tensors[key])] = tensors[key].numpy()
+    for name, target in _memory(buffer).items():
+        target[: len(tensors[name])] = tensors[name].numpy()
     buffer.pos, buffer.full = counters["pos"], counters["full"]
+
+
+def _memory(buffer: Any) -> dict[str, np.ndarray]:
+    """The arrays of a replay buffer, with a row a step, by name."""
+    found = {f"replay.{name}": getattr(buffer, name) for name in _REPLAY}
+    for name in ("observations", "next_observations"):
+        seen = getattr(buffer, name, None)  # some keep no next observation
+        if isinstance(seen, dict):
+            found |= {f"replay.{name}.{key}": values for key, values in seen.items()}
+        elif seen is not None:
+            found[f"replay.{name}"] = seen
+    return found
 
 
 def _generators() -> Tensors:

@@ -17,6 +17,8 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_mlp
@@ -28,6 +30,33 @@ from torch.nn import functional as F
 # In units of the reward's spread under first exploration. How bad a bad render is need not be learnt, and
 # what a penalty puts far below would otherwise rule the squared error
 FLOOR = -2.0
+
+
+class ManyScales(ActionNoise):
+    """Half of the draws move all of an action by Gaussian noise of another deviation each time, log-uniform
+    from `low` to `high`; the others move two entries of it, on average, anywhere, and all a little.
+
+    Small deviations show critics the slope where the actor stands, wide ones what lies beyond. What searches
+    find lies at the ends of some parameters; noise that moves all at once hardly gets there without ruining
+    the render (TRIALS.md; our choice). In units of the action, whose ends are -1 and 1.
+    """
+
+    MOVED = 2.0
+    REACH = 1.5  # from 0 it passes both ends, and what passes them is clipped to them
+
+    def __init__(self, size: int, low: float, high: float) -> None:
+        super().__init__()
+        self.size, self.low, self.high = size, low, high
+
+    def __call__(self) -> np.ndarray:
+        """One draw ``(size,)``, from NumPy's global generator as SB3's own noises."""
+        jumps = np.random.random() < 0.5
+        deviation = 2 * self.low if jumps else np.exp(np.random.uniform(*np.log((self.low, self.high))))
+        noise = np.random.normal(0.0, deviation, self.size)
+        if jumps:
+            far = np.random.random(self.size) < self.MOVED / self.size
+            noise[far] = np.random.uniform(-self.REACH, self.REACH, int(far.sum()))
+        return noise.astype(np.float32)
 
 
 class GainCritic(nn.Module):
@@ -73,7 +102,7 @@ class DPGPolicy(BasePolicy):
         lr_schedule: Schedule,
         net_arch: list[int],
         features_extractor_class: type[BaseFeaturesExtractor],
-        critic_arch: tuple[int, ...] = (128, 128),
+        critic_arch: tuple[int, ...] = (256, 256),
         n_critics: int = 4,
         weight_decay: float = 1e-2,
     ) -> None:
@@ -134,6 +163,34 @@ class DPG(OffPolicyAlgorithm):
         self._n_updates = 0
         self._setup_model()
 
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        # what the networks read of an observation is a hundred numbers of three thousand, and stays as it is
+        self.replay_buffer = ReplayBuffer(
+            self.buffer_size,
+            spaces.Box(-np.inf, np.inf, (self.policy.actor.features_dim,), np.float32),
+            self.action_space,
+            device=self.device,
+            n_envs=self.n_envs,
+            optimize_memory_usage=True,  # the state after a step is not kept
+            handle_timeout_termination=False,
+        )
+
+    def _store_transition(
+        self,
+        replay_buffer: ReplayBuffer,
+        buffer_action: np.ndarray,
+        new_obs: Any,
+        reward: np.ndarray,
+        dones: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        with torch.no_grad():
+            observations, _ = self.policy.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]
+            features = self.policy.features(observations).cpu().numpy()
+        replay_buffer.add(features, features, buffer_action, reward, dones, infos)
+        self._last_obs = new_obs
+
     def train(self, gradient_steps: int, batch_size: int) -> None:
         """Fit the critics to samples of all renders so far, and let the actor climb them."""
         self.policy.set_training_mode(True)
@@ -141,14 +198,13 @@ class DPG(OffPolicyAlgorithm):
         losses = []
         for update in range(gradient_steps):
             batch = self.replay_buffer.sample(batch_size)  # type: ignore[union-attr]
-            features = self.policy.features(batch.observations)
-            gains = self.policy.gains(features, batch.actions)
+            gains = self.policy.gains(batch.observations, batch.actions)  # type: ignore[arg-type]
             earned = batch.rewards[:, 0].clamp(min=FLOOR)
             loss = len(gains) * F.mse_loss(gains, earned.expand_as(gains))
             _descend(self.policy.critic_optimizer, loss)
             losses.append(loss.item() / len(gains))
             if self.num_timesteps >= self.patience and update % 2 == 0:
-                self._climb(features)
+                self._climb(batch.observations)  # type: ignore[arg-type]
         self._n_updates += gradient_steps
         self.policy.set_training_mode(False)
         self.logger.record("train/n_updates", self._n_updates)

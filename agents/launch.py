@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def check_inputs(options: Mapping[str, Any]) -> None:
     paths = [Path(path) for path in options["raws"] or options["photos"]]
     if paths:
         list_images(paths, RAW_SUFFIXES | IMAGE_SUFFIXES)
-    build_reward(options["reward"], options["device"])
+    build_reward(options["reward"], options["device"], options["precision"])
     check_task(options["algo"], options["task"])
 
 
@@ -61,10 +62,10 @@ def build_experiment(run: Path, options: Mapping[str, Any]) -> tuple[Experiment,
     scores = judging(options["reward"], options["device"], judges)
     seed, short_side = options["seed"], options["short_side"]
     scenes = _scenes(run, options)
-    cores = [
-        make_core(source, scores, short_side, options["device"])
-        for source in ([scenes.training] if scenes.alone else [scenes.training, scenes.held_out])
-    ]
+    taught = _taught(scores, options)
+    cores = [make_core(scenes.training, taught, short_side, options["device"])]
+    if not scenes.alone or taught is not scores:
+        cores.append(make_core(scenes.held_out, scores, short_side, options["device"]))
     failed = [(Path(name), sentence) for core in cores for name, sentence in core.table.failures]
     scenes.failures.extend(failed)
     bench = Bench(cores[-1], scores.score, scores.judges, scenes.clusters(cores[-1].names))
@@ -114,9 +115,19 @@ def finish(
     return summary
 
 
+def _taught(scores: Judging, options: Mapping[str, Any]) -> Judging:
+    """`scores` with the reward in the precision of training; tables are made in float32."""
+    precision = options.get("precision") or "float32"
+    if precision == "float32":
+        return scores
+    return dataclasses.replace(scores, reward=build_reward(options["reward"], options["device"], precision))
+
+
 def _scenes(run: Path, options: Mapping[str, Any]) -> Scenes:
+    paths = [Path(path) for path in options["raws"] or options["photos"]]
+    seed, copies = options["seed"], options.get("copies") or 0
     if options["raws"]:
-        return raw_scenes([Path(path) for path in options["raws"]], options["seed"])
+        return raw_scenes(paths, seed, copies)
     if options["photos"]:
-        return photograph_scenes([Path(path) for path in options["photos"]], run / RAWS, options["seed"])
+        return photograph_scenes(paths, run / RAWS, seed, copies)
     return embedded_scenes(run / RAWS, options["seed"])

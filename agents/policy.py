@@ -44,47 +44,77 @@ Observations = dict[str, np.ndarray]
 
 
 class StandardisedExtractor(BaseFeaturesExtractor):
-    """All entries of a Dict observation as one vector ``(B, D)``: standardised, clipped to ±5, and each entry
-    divided by the square root of its size.
+    """All entries of a Dict observation as one vector ``(B, D)``: standardised, clipped to ±5, each entry
+    divided by the square root of its size and, where it is wide, turned into its first principal components.
 
-    Mean and spread are measured once, on observations of the training frames (`calibrate`), and travel
-    with the weights; a statistic that keeps moving would change what an old sample meant. The division gives
-    a thousand features of a network and a histogram of 64 bins one say each: a step of Adam moves every
-    weight alike, and with a thousand inputs of size one it moved the action from one end to the other
-    (TRIALS.md).
+    Mean, spread and components are measured once, on observations of the training frames (`calibrate`), and
+    travel with the weights; a statistic that keeps moving would change what an old sample meant. The division
+    gives a thousand features of a network and a histogram of 64 bins one say each: a step of Adam moves every
+    weight alike, and with a thousand inputs of size one it moved the action from one end to the other. The
+    components leave out what tells one training photograph from another and nothing else; with all 2816
+    features, learners know a few hundred photographs by heart (TRIALS.md).
     """
 
     LIMIT = 5.0
     LENGTH = 4.0  # of each entry, when it lies one deviation from the mean
+    COMPONENTS = 24  # of each entry, at most
 
     mean: torch.Tensor
     scale: torch.Tensor
     share: torch.Tensor
 
     def __init__(self, observation_space: spaces.Dict):
-        sizes = [get_flattened_obs_dim(space) for space in observation_space.spaces.values()]
-        super().__init__(observation_space, features_dim=sum(sizes))
-        self._keys = list(observation_space.spaces)
-        self.register_buffer("mean", torch.zeros(sum(sizes)))
-        self.register_buffer("scale", torch.ones(sum(sizes)))
-        share = torch.cat([torch.full((size,), self.LENGTH / size**0.5) for size in sizes])
+        sizes = {key: get_flattened_obs_dim(space) for key, space in observation_space.spaces.items()}
+        total = sum(sizes.values())
+        super().__init__(observation_space, sum(min(size, self.COMPONENTS) for size in sizes.values()))
+        self._sizes = sizes
+        self.register_buffer("mean", torch.zeros(total))
+        self.register_buffer("scale", torch.ones(total))
+        share = torch.cat([torch.full((size,), self.LENGTH / size**0.5) for size in sizes.values()])
         self.register_buffer("share", share, persistent=False)
+        for key in self._wide():
+            self.register_buffer(_basis(key), torch.zeros(sizes[key], self.COMPONENTS))
 
     def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
         """Preprocessed observations, each ``(B, ...)``, to ``(B, D)``."""
-        standard = (self._flat(observations) - self.mean) * self.scale
-        return standard.clamp(-self.LIMIT, self.LIMIT) * self.share
+        entries = self._standardised(observations)
+        wide = self._wide()
+        return torch.cat(
+            [rows @ getattr(self, _basis(key)) if key in wide else rows for key, rows in entries.items()],
+            dim=1,
+        )
 
     def calibrate(self, observations: dict[str, torch.Tensor]) -> None:
-        """Set mean and spread from observations ``(B, ...)``; what hardly varies is only centred."""
+        """Set mean, spread and components from observations ``(B, ...)``; what hardly varies is only centred."""
         flat = self._flat(observations)
         self.mean.copy_(flat.mean(dim=0))
         spread = flat.std(dim=0, correction=0)
         self.scale.copy_(torch.where(spread > 1e-4, 1.0 / spread.clamp(min=1e-4), 1.0))
+        entries = self._standardised(observations)
+        for key in self._wide():
+            basis = getattr(self, _basis(key)).zero_()  # fewer frames than components leave zeros
+            # in float64, and with a sign of its own for each: the same frames give the same basis anywhere
+            components = torch.linalg.svd(entries[key].double(), full_matrices=False).Vh[: self.COMPONENTS]
+            signs = components.gather(1, components.abs().argmax(dim=1, keepdim=True)).sign()
+            basis[:, : len(components)] = (components * signs).T
+
+    def _wide(self) -> list[str]:
+        return [key for key, size in self._sizes.items() if size > self.COMPONENTS]
+
+    def _standardised(self, observations: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Each entry ``(B, size)``."""
+        standard = (self._flat(observations) - self.mean) * self.scale
+        rows = standard.clamp(-self.LIMIT, self.LIMIT) * self.share
+        return dict(zip(self._sizes, rows.split(list(self._sizes.values()), dim=1), strict=True))
 
     def _flat(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
         # in the order of the space: a rollout buffer and an environment may order their dicts differently
-        return torch.cat([observations[key].flatten(start_dim=1) for key in self._keys], dim=1)
+        return torch.cat([observations[key].flatten(start_dim=1) for key in self._sizes], dim=1)
+
+
+def _basis(key: str) -> str:
+    """The name of the buffer that holds the principal components of an entry."""
+    return f"components_{key}"
 
 
 def check_action_space(algo: str, action_space: spaces.Space[Any]) -> None:

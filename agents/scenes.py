@@ -103,8 +103,14 @@ def embedded_scenes(folder: Path, seed: int) -> Scenes:
     return Scenes(RawFolder(training), RawFolder(held_out), scene_of)
 
 
-def photograph_scenes(inputs: Sequence[Path], folder: Path, seed: int) -> Scenes:
+def photograph_scenes(inputs: Sequence[Path], folder: Path, seed: int, copies: int = 0) -> Scenes:
     """Photographs turned into raws (`isp_env.unprocess`) in `folder`; a quarter of them is held out.
+
+    Args:
+        inputs: photographs, or folders of them.
+        folder: where the raws go.
+        seed: of the split and of all that is drawn.
+        copies: raws of each photograph to train on; 0 for 2, and at least 240 of them all.
 
     Raises:
         InputError: none of them can be read.
@@ -112,7 +118,7 @@ def photograph_scenes(inputs: Sequence[Path], folder: Path, seed: int) -> Scenes
     photographs = list_images(list(inputs))
     numbers = split([str(number) for number in range(len(photographs))], seed)
     held_out = set(numbers[1])
-    many = max(RAWS_A_PHOTOGRAPH, min(-(-FEWEST_RAWS // len(numbers[0])), MOST_RAWS))
+    many = copies or max(RAWS_A_PHOTOGRAPH, min(-(-FEWEST_RAWS // len(numbers[0])), MOST_RAWS))
     generator = torch.Generator().manual_seed(seed)
     written: dict[bool, list[list[Path]]] = {False: [], True: []}
     failures: Failures = []
@@ -135,8 +141,13 @@ def photograph_scenes(inputs: Sequence[Path], folder: Path, seed: int) -> Scenes
     return Scenes(training, other, scene_of, alone=not all(written.values()), failures=failures)
 
 
-def raw_scenes(inputs: Sequence[Path], seed: int) -> Scenes:
+def raw_scenes(inputs: Sequence[Path], seed: int, copies: int = 0) -> Scenes:
     """A user's raws, split by file; copies of a file stay together.
+
+    Args:
+        inputs: raw files, or folders of them.
+        seed: of the split and the variations.
+        copies: variations of each raw to train on; 0 for enough to make 120 of them all.
 
     Raises:
         InputError: nothing was found, or none of it can be read.
@@ -146,7 +157,7 @@ def raw_scenes(inputs: Sequence[Path], seed: int) -> Scenes:
     failures = list(source.failures)
     if not held_out:
         return Scenes(source, source, alone=True, failures=failures)
-    copies = min(-(-FEWEST_FRAMES // len(training)), MOST_COPIES)
+    copies = copies or min(-(-FEWEST_FRAMES // len(training)), MOST_COPIES)
     frames = varied(Subset(source, training), seed, copies)
     return Scenes(frames, Subset(source, held_out), failures=failures, copies=copies)
 

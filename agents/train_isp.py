@@ -23,6 +23,7 @@ from agents.policy import ALGORITHMS
 from agents.runs import command_line, new_run, read_config, versions
 from attiqa.devices import pick_device
 from attiqa.errors import EXIT_OK, InputError, command
+from attiqa.model import PRECISIONS
 from attiqa.options import as_record, option, parse
 
 DEFAULT_STEPS = 5632
@@ -78,6 +79,16 @@ class TrainOptions:
     evaluate_every: int = option(
         0, help="renders between two evaluations on the held-out scenes; 0 for an eighth of --steps"
     )
+    copies: int = option(
+        0,
+        help="raws to train on that are made of each photograph, or variations of each raw; 0 for a few "
+        "hundred of them all",
+    )
+    precision: str = option(
+        "float32",
+        help="of the reward's network while training; tables are always made in float32",
+        choices=list(PRECISIONS),
+    )
     short_side: int = option(256, help="pixels of a preview's short side")
     minutes: float = option(0.0, help="stop training early after so long, resumable; 0 for no limit")
     threads: int = option(0, help="CPU threads; 0 takes all cores")
@@ -87,10 +98,14 @@ class TrainOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"--{name.replace('_', '-')} must be at least 1; got {value}.")
-        if not min(self.seed, self.threads, self.evaluate_every) >= 0 or not self.minutes >= 0:  # nor NaN
-            raise InputError("--seed, --threads, --minutes and --evaluate-every must not be negative.")
+        if not min(self.seed, self.threads, self.evaluate_every, self.copies) >= 0 or not self.minutes >= 0:
+            raise InputError(  # nor NaN
+                "--seed, --threads, --minutes, --evaluate-every and --copies must not be negative."
+            )
         if self.raws and self.photos:
             raise InputError("--raws and --photos are two sources; give one of them.")
+        if self.copies and not (self.raws or self.photos or self.resume):
+            raise InputError("--copies belongs to --photos and --raws; the embedded scenes have their own.")
         if self.resume and self.out:
             raise InputError("--resume continues in the run's own folder; leave --out away.")
 

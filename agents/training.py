@@ -15,6 +15,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 from tqdm import tqdm
 
 from agents.checkpoint import load_checkpoint, read_state, save_checkpoint
+from agents.dpg import ManyScales
 from agents.policy import ALGORITHMS, ON_POLICY, check_action_space, policy_arguments, start_at_identity
 from agents.runs import STEP
 from agents.vec_env import IspVecEnv
@@ -23,7 +24,7 @@ from attiqa.errors import InputError
 
 HIDDEN = [64, 64]
 LOG_STD = -1.75
-WIDE_DEVIATION = 0.25  # where bad renders teach critics and do not push a policy, exploration may go wide
+DEVIATIONS = (0.05, 0.4)  # where bad renders teach critics and do not push a policy, exploration may go wide
 CHECKPOINT_SECONDS = 30.0  # for algorithms whose state holds a replay memory
 
 GAIN = "rollout/gain_mean"
@@ -89,8 +90,6 @@ def _recipe(algo: str, steps: int, slots: int, action_shape: tuple[int, ...]) ->
             "learning_rate": linear_to(2e-3, 2e-4),
             "use_rms_prop": False,
         }
-    deviation = WIDE_DEVIATION if algo == "dpg" else np.exp(LOG_STD)
-    noise = NormalActionNoise(np.zeros(action_shape), np.full(action_shape, deviation))
     if algo == "dpg":
         return {
             "buffer_size": 50_000,
@@ -99,11 +98,12 @@ def _recipe(algo: str, steps: int, slots: int, action_shape: tuple[int, ...]) ->
             "train_freq": 1,
             "gradient_steps": max(3 * slots // 8, 1),
             "learning_rate": linear_to(1e-3, 1e-4),
-            "action_noise": noise,
+            "action_noise": ManyScales(int(np.prod(action_shape)), *DEVIATIONS),
         }
     off_policy = undiscounted | {"buffer_size": 50_000, "learning_starts": 2 * slots, "batch_size": 256}
     updates = {"train_freq": 1, "gradient_steps": max(slots // 2, 1), "learning_rate": 1e-3}
     if algo == "td3":
+        noise = NormalActionNoise(np.zeros(action_shape), np.full(action_shape, np.exp(LOG_STD)))
         return off_policy | updates | {"action_noise": noise}
     if algo == "dqn":  # SB3 copies the target network every 10,000 steps: more than a default run has
         return off_policy | updates | {"target_update_interval": 512, "exploration_fraction": 0.5}

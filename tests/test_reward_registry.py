@@ -25,7 +25,7 @@ class TinyModel:
 
 @pytest.fixture(autouse=True)
 def _tiny_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "load", lambda name, device: TinyModel())
+    monkeypatch.setattr(registry, "load", lambda name, device, precision: TinyModel())
 
 
 def images() -> torch.Tensor:

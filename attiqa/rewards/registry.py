@@ -48,7 +48,9 @@ def reward_names() -> list[str]:
     return [_GUARDED, DEFAULT_MODEL, *read_attributes().names]
 
 
-def build_reward(name: str = _GUARDED, device: str | torch.device = "cpu") -> AnyReward:
+def build_reward(
+    name: str = _GUARDED, device: str | torch.device = "cpu", precision: str = "float32"
+) -> AnyReward:
     """Build a reward by name.
 
     Args:
@@ -58,20 +60,26 @@ def build_reward(name: str = _GUARDED, device: str | torch.device = "cpu") -> An
             ``.safetensors`` file (its bare score), or
             ``module:callable`` for a reward of one's own, which imports and so runs that module.
         device: where the scores are computed.
+        precision: of the models' backbones: ``float32`` or ``bfloat16`` (see `attiqa.model.QualityModel`).
 
     Raises:
-        InputError: the name is unknown; the sentence lists the known ones.
+        InputError: the name is unknown; the sentence lists the known ones. Or a precision is asked of a
+            callable, which has its own.
     """
     if name.startswith(f"{_GUARDED}:"):
-        return GuardedReward([load(DEFAULT_MODEL, device=device)], **_guard_options(name))
+        return GuardedReward([load(DEFAULT_MODEL, device, precision)], **_guard_options(name))
     if name in reward_names():
-        model = load(DEFAULT_MODEL, device=device)
+        model = load(DEFAULT_MODEL, device, precision)
         if name == _GUARDED:
             return GuardedReward([model])
         return model if name == DEFAULT_MODEL else AttributeReward(model, name)
     if name.endswith(".safetensors"):
-        return load(name, device=device)
+        return load(name, device, precision)
     if ":" in name:
+        if precision != "float32":
+            raise InputError(
+                f"the reward {name!r} computes as it likes: {precision} is for the models of this package."
+            )
         return _import_reward(name)
     raise InputError(
         f"there is no reward named {name!r}; choose {', '.join(reward_names())}, "
