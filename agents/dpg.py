@@ -198,13 +198,13 @@ class DPG(OffPolicyAlgorithm):
         losses = []
         for update in range(gradient_steps):
             batch = self.replay_buffer.sample(batch_size)  # type: ignore[union-attr]
-            gains = self.policy.gains(batch.observations, batch.actions)  # type: ignore[arg-type]
+            gains = self.policy.gains(batch.observations, batch.actions)
             earned = batch.rewards[:, 0].clamp(min=FLOOR)
             loss = len(gains) * F.mse_loss(gains, earned.expand_as(gains))
             _descend(self.policy.critic_optimizer, loss)
             losses.append(loss.item() / len(gains))
             if self.num_timesteps >= self.patience and update % 2 == 0:
-                self._climb(batch.observations)  # type: ignore[arg-type]
+                self._climb(batch.observations)
         self._n_updates += gradient_steps
         self.policy.set_training_mode(False)
         self.logger.record("train/n_updates", self._n_updates)

@@ -51,6 +51,14 @@ def make_core(source: FrameSource, scores: Judging, short_side: int, device: str
     )
 
 
+def in_training(scores: Judging, options: Mapping[str, Any]) -> Judging:
+    """`scores` with the reward in the precision that the run trains in; tables are made in float32."""
+    precision = options.get("precision") or "float32"
+    if precision == "float32":
+        return scores
+    return dataclasses.replace(scores, reward=build_reward(options["reward"], options["device"], precision))
+
+
 def build_experiment(run: Path, options: Mapping[str, Any]) -> tuple[Experiment, Scenes]:
     """Decode the raws that `options` (the record of a run's options) name and build the run over them.
 
@@ -62,9 +70,9 @@ def build_experiment(run: Path, options: Mapping[str, Any]) -> tuple[Experiment,
     scores = judging(options["reward"], options["device"], judges)
     seed, short_side = options["seed"], options["short_side"]
     scenes = _scenes(run, options)
-    taught = _taught(scores, options)
-    cores = [make_core(scenes.training, taught, short_side, options["device"])]
-    if not scenes.alone or taught is not scores:
+    teaching = in_training(scores, options)
+    cores = [make_core(scenes.training, teaching, short_side, options["device"])]
+    if not scenes.alone or teaching is not scores:
         cores.append(make_core(scenes.held_out, scores, short_side, options["device"]))
     failed = [(Path(name), sentence) for core in cores for name, sentence in core.table.failures]
     scenes.failures.extend(failed)
@@ -113,14 +121,6 @@ def finish(
     print(f"run folder: {experiment.run}")
     print(f"enhance files: python agents/export.py --run {experiment.run} --input FILES --out DIR")
     return summary
-
-
-def _taught(scores: Judging, options: Mapping[str, Any]) -> Judging:
-    """`scores` with the reward in the precision of training; tables are made in float32."""
-    precision = options.get("precision") or "float32"
-    if precision == "float32":
-        return scores
-    return dataclasses.replace(scores, reward=build_reward(options["reward"], options["device"], precision))
 
 
 def _scenes(run: Path, options: Mapping[str, Any]) -> Scenes:

@@ -85,7 +85,7 @@ class StandardisedExtractor(BaseFeaturesExtractor):
         )
 
     def calibrate(self, observations: dict[str, torch.Tensor]) -> None:
-        """Set mean, spread and components from observations ``(B, ...)``; what hardly varies is only centred."""
+        """Set all three from observations ``(B, ...)``; what hardly varies is only centred."""
         flat = self._flat(observations)
         self.mean.copy_(flat.mean(dim=0))
         spread = flat.std(dim=0, correction=0)
@@ -93,7 +93,7 @@ class StandardisedExtractor(BaseFeaturesExtractor):
         entries = self._standardised(observations)
         for key in self._wide():
             basis = getattr(self, _basis(key)).zero_()  # fewer frames than components leave zeros
-            # in float64, and with a sign of its own for each: the same frames give the same basis anywhere
+            # a component's sign is arbitrary: its largest entry is made positive
             components = torch.linalg.svd(entries[key].double(), full_matrices=False).Vh[: self.COMPONENTS]
             signs = components.gather(1, components.abs().argmax(dim=1, keepdim=True)).sign()
             basis[:, : len(components)] = (components * signs).T

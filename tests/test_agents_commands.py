@@ -58,9 +58,12 @@ def test_an_empty_folder_is_refused_in_a_sentence(capsys, tmp_path):
     "given, sentence",
     [
         (["--patience", "0"], "--patience must be at least 1; got 0"),
-        (["--evaluate-every", "-1"], "--evaluate-every must not be negative"),
-        (["--minutes", "nan"], "--minutes and --evaluate-every must not be negative"),
+        (["--evaluate-every", "-1"], "--evaluate-every and --copies must not be negative"),
+        (["--minutes", "nan"], "--minutes, --evaluate-every and --copies must not be negative"),
         (["--reward", "guarded:k=3"], "the guard has no option 'k=3'"),
+        (["--copies", "-2"], "--copies must not be negative"),
+        (["--copies", "4"], "--copies belongs to --photos and --raws"),
+        (["--precision", "bfloat16", "--reward", "math:sqrt"], "the reward 'math:sqrt' computes as it likes"),
     ],
 )
 def test_options_out_of_range_are_refused(capsys, tmp_path, given, sentence):

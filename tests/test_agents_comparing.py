@@ -221,6 +221,9 @@ def test_few_photographs_become_many_raws_to_train_on_and_few_to_judge_by(tmp_pa
     assert len(scenes.training.names) == MOST_RAWS * len(training)
     assert len(scenes.held_out.names) == RAWS_A_PHOTOGRAPH * len(held_out)
     assert [path.name for path, _ in scenes.failures] == ["broken.png"]
+    fewer = photograph_scenes([tmp_path], tmp_path / "fewer", seed=0, copies=3)
+    assert len(fewer.training.names) == 3 * len(training)
+    assert len(fewer.held_out.names) == len(scenes.held_out.names)
 
 
 def test_few_raws_are_trained_on_in_variations_but_judged_as_they_are(tmp_path):
@@ -232,3 +235,4 @@ def test_few_raws_are_trained_on_in_variations_but_judged_as_they_are(tmp_path):
     assert len(scenes.training.names) == (raws - held_out) * scenes.copies >= len(training)
     assert set(scenes.held_out.names) < {path.stem for path in tmp_path.glob("*.dng")}
     assert f"{raws - held_out} raws to train on, each in {scenes.copies} variations" in scenes.describe()[0]
+    assert len(raw_scenes([tmp_path], seed=0, copies=2).training.names) == 2 * (raws - held_out)

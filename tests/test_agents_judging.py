@@ -10,6 +10,7 @@ import torch
 
 from agents import judging as rooms
 from agents.judging import find_judges, judging
+from agents.launch import in_training
 from attiqa.checkpoint import card_path
 from attiqa.model import bundled_models
 from attiqa.peers import OFFLINE_PEERS, Scorer
@@ -52,6 +53,15 @@ def test_more_is_better_for_every_judge(monkeypatch):
     images = torch.rand(3, 3, 8, 8)
     torch.testing.assert_close(found.scores["down"](images), -found.scores["up"](images))
     assert found.about["down"]["sign"] == -1
+
+
+def test_only_training_computes_its_reward_in_bfloat16():
+    scores = judging("guarded", "cpu")
+    assert in_training(scores, {"reward": "guarded", "device": "cpu", "precision": "float32"}) is scores
+    teaching = in_training(scores, {"reward": "guarded", "device": "cpu", "precision": "bfloat16"})
+    precisions = [found.reward.scorers[0].precision for found in (teaching, scores)]
+    assert precisions == ["bfloat16", "float32"]
+    assert teaching.score is scores.score
 
 
 def test_judges_go_into_the_record(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from agents.dpg import DPGPolicy
+from agents.dpg import DPGPolicy, ManyScales
 from agents.policy import StandardisedExtractor, act, build_policy, calibrate, check_action_space
 from agents.policy_file import describe_network, load_policy, save_policy
 from attiqa.errors import InputError
@@ -82,6 +82,47 @@ def test_an_input_that_never_varies_is_only_centred():
     calibrate(policy, still)
     tensors, _ = policy.obs_to_tensor(still)
     torch.testing.assert_close(policy.features_extractor(tensors), torch.zeros(9, 19), atol=1e-4, rtol=0)
+
+
+def test_a_wide_input_becomes_its_first_principal_components():
+    sees = spaces.Dict({"features": spaces.Box(-9.0, 9.0, (200,), np.float32)})
+    generator = np.random.default_rng(0)
+    causes = generator.standard_normal((60, 3)) * [3.0, 2.0, 1.0]
+    features = causes @ generator.standard_normal((3, 200)) + 0.01 * generator.standard_normal((60, 200))
+    policy = build_policy("ppo", sees, ACTIONS, HIDDEN, log_std=-1.0)
+    calibrate(policy, {"features": features.astype(np.float32)})
+    tensors, _ = policy.obs_to_tensor({"features": features.astype(np.float32)})
+    seen = policy.features_extractor(tensors).numpy()
+    assert seen.shape == (60, StandardisedExtractor.COMPONENTS)
+    standard = (features - features.mean(axis=0)) / features.std(axis=0)
+    strengths = np.linalg.svd(standard * StandardisedExtractor.LENGTH / 200**0.5, compute_uv=False)
+    np.testing.assert_allclose(np.linalg.norm(seen, axis=0), strengths[: seen.shape[1]], rtol=1e-3, atol=1e-3)
+    assert (seen.var(axis=0)[3:] < 1e-3 * seen.var(axis=0)[0]).all()
+
+
+def test_fewer_frames_than_components_leave_the_others_at_zero():
+    sees = spaces.Dict({"features": spaces.Box(-9.0, 9.0, (40,), np.float32)})
+    features = np.random.default_rng(0).standard_normal((5, 40)).astype(np.float32)
+    policy = build_policy("ppo", sees, ACTIONS, HIDDEN, log_std=-1.0)
+    calibrate(policy, {"features": features})
+    tensors, _ = policy.obs_to_tensor({"features": features})
+    seen = policy.features_extractor(tensors)
+    assert seen[:, :4].abs().sum() > 1
+    assert torch.equal(seen[:, 5:], torch.zeros(5, StandardisedExtractor.COMPONENTS - 5))
+
+
+def test_exploration_moves_all_a_little_or_a_few_to_the_ends():
+    np.random.seed(0)
+    noise = ManyScales(14, 0.05, 0.4)
+    drawn = np.stack([noise() for _ in range(4000)])
+    assert drawn.dtype == np.float32
+    far = np.abs(drawn) > 0.5
+    few = (np.abs(drawn) < 0.5).mean(axis=1) > 0.6
+    jumped = far.any(axis=1) & few & (np.median(np.abs(drawn), axis=1) < 0.15)
+    assert 0.3 < jumped.mean() < 0.6  # two of fourteen, on average, so one in nine of the jumps moves none
+    assert (np.abs(drawn[jumped]) >= 1).any(axis=0).all()  # each parameter gets to both of its ends
+    deviations = drawn.std(axis=1)[~far.any(axis=1)]
+    assert np.quantile(deviations, 0.05) < 0.09 < 0.2 < np.quantile(deviations, 0.95)
 
 
 def test_the_order_of_a_dict_observation_changes_nothing():
