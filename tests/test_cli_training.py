@@ -293,6 +293,7 @@ def test_finetuning_reports_splits_and_goes_on_where_it_stopped(
     assert "broken.png" in output.err
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert len(result["last_epoch"]["rows"]) == 2
+    assert not list((tmp_path / "run").glob("pixels.*"))  # they were for a run that is stopped
     before = (tmp_path / "run" / "split-1" / "model.safetensors").stat().st_mtime_ns
     assert finetune_main(arguments) == 0  # finished splits are kept
     assert (tmp_path / "run" / "split-1" / "model.safetensors").stat().st_mtime_ns == before

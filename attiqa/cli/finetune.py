@@ -27,6 +27,7 @@ from attiqa.nn.network import AttributeNetwork
 from attiqa.options import as_record, chosen, claim, option, parse
 from attiqa.splits import Split, read_splits, subset_of_training, write_splits
 from attiqa.training.finetuning import RatedImages, finetune
+from attiqa.training.pixels import discard_pixels
 
 _SHOWN = 5  # of the images that a run goes without
 
@@ -91,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
     start, card = load_checkpoint(find_weights(options.model))
     rated = load_dataset(options.dataset, options.root)
     splits, digest = planned_splits(options, rated)
-    images = RatedImages(rated.paths, rated.unit_mos)
+    images = RatedImages(rated.paths, rated.unit_mos, folder=options.out)
     unreadable = [sentence for _, sentence in images.failures]
     list_unused(rated, unreadable)
     rated = rated.select(np.array(images.rows))
@@ -106,6 +107,7 @@ def main(argv: list[str] | None = None) -> int:
         best.append(scores["best_on_validation"])
     by_model = {"last_epoch": last, "best_on_validation": best}
     finish(options, rated, splits, by_model, digest, card["digest"], unreadable)
+    discard_pixels(options.out)
     return 0
 
 

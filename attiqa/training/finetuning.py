@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,20 +19,29 @@ from attiqa.nn.backbones import freeze_normalisation
 from attiqa.nn.network import AttributeNetwork
 from attiqa.scoring import read_ahead
 from attiqa.training.loop import cosine_rate, finite
+from attiqa.training.pixels import stored_pixels
 from attiqa.training.state import load_state, save_state
 from attiqa.views import CROP_SIDE, SHORT_SIDE, five_crops, short_side
 
 
 class RatedImages:
-    """Rated photographs in memory, uint8 at a short side of 340: decoded and resized once for all epochs."""
+    """Rated photographs, uint8 at a short side of 340: decoded and resized once for all epochs."""
 
-    def __init__(self, paths: Sequence[Path], mos: NDArray[np.float64], side: int = SHORT_SIDE) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        mos: NDArray[np.float64],
+        side: int = SHORT_SIDE,
+        folder: Path | None = None,
+    ) -> None:
         """Read `paths`; what cannot be read is left out and kept in `failures`.
 
         Args:
             paths: image files.
             mos: ``(N,)`` in [0, 1].
             side: length of the short side.
+            folder: where the pixels are kept in a file (`attiqa.training.pixels`), for sets that are larger
+                than memory: FLIVE takes 18 GB. None keeps them in memory.
         """
         self.images: list[torch.Tensor] = []
         self.failures: list[tuple[Path, str]] = []
@@ -42,9 +51,14 @@ class RatedImages:
             image = short_side(to_float(read_image(path)).unsqueeze(0), side)[0]
             return (image * 255).round().clamp(0, 255).to(torch.uint8)
 
-        workers = os.cpu_count() or 1
-        decoded = read_ahead(paths, reduced, workers, 4 * workers)
-        for row, (path, image) in enumerate(tqdm(decoded, total=len(paths), desc="decoding", unit="image")):
+        def decoded() -> Iterator[torch.Tensor | InputError]:
+            workers = os.cpu_count() or 1
+            images = read_ahead(paths, reduced, workers, 4 * workers)
+            for _, image in tqdm(images, total=len(paths), desc="decoding", unit="image"):
+                yield image
+
+        found = decoded() if folder is None else stored_pixels(folder, paths, side, decoded)
+        for row, (path, image) in enumerate(zip(paths, found, strict=True)):
             if isinstance(image, InputError):
                 self.failures.append((path, str(image)))
                 continue
