@@ -55,7 +55,8 @@ def first_look(env: IspVecEnv, frames: np.ndarray) -> Observations:
 def some_looks(env: IspVecEnv, frames: np.ndarray, seed: int) -> Observations:
     """What is seen on each of `frames` ``(B,)`` at the start and, where an episode has more steps, after a
     random action, ``(B, ...)`` or ``(2 B, ...)``: inputs are standardised by what a policy will see."""
-    seen = first_look(env, frames)
+    observation, _ = env.env.reset_tensors(seed=seed, options={"frames": frames})
+    seen = env.seen(observation)
     if env.env.task.horizon == 1:
         return seen
     env.action_space.seed(seed)

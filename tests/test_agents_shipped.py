@@ -1,0 +1,33 @@
+"""The policy that ships loads as any other and enhances scenes that it never saw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+import agents
+from agents.evaluation import Bench
+from agents.judging import judging
+from agents.launch import make_core
+from agents.playing import make_envs, play
+from agents.policy_file import load_policy
+from isp_env.embedded import write_embedded_scenes
+from isp_env.sources import RawFolder
+
+SHIPPED = Path(agents.__file__).parent / "policies" / "photographs"
+
+
+def test_the_shipped_policy_gains_on_scenes_that_it_never_saw(tmp_path):
+    stored = load_policy(SHIPPED)
+    scores = judging(stored.card["reward"], "cpu")
+    assert stored.card["reward_model"]["digest"] == scores.about["reward_model"]["digest"]
+    raws, _ = write_embedded_scenes(tmp_path, 0, raws_a_scene=1, study_raws=0)
+    core = make_core(RawFolder(raws), scores, int(stored.card["short_side"]), "cpu")
+    bench = Bench(core, scores.score)
+    frames = np.arange(len(core))
+    answer, looks = play(make_envs(stored.card["task"], core, len(core), stored.algo), frames, stored.act)
+    gains = bench.at(answer, looks).gains
+    assert looks == 1
+    assert gains.mean() > 0.1
+    assert (gains > 0).mean() >= 0.8
