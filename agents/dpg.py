@@ -89,7 +89,8 @@ class DPGPolicy(BasePolicy):
         observation_space, action_space: of the environment.
         lr_schedule: learning rate by what remains of the run.
         net_arch: hidden layers of the actor.
-        features_extractor_class: makes a vector of an observation; it has no weights to learn.
+        features_extractor_class, features_extractor_kwargs: what makes a vector of an observation; it has no
+            weights to learn.
         critic_arch: hidden layers of each critic.
         n_critics: how many critics.
         weight_decay: of AdamW, for actor and critics.
@@ -102,11 +103,18 @@ class DPGPolicy(BasePolicy):
         lr_schedule: Schedule,
         net_arch: list[int],
         features_extractor_class: type[BaseFeaturesExtractor],
+        features_extractor_kwargs: dict[str, Any] | None = None,
         critic_arch: tuple[int, ...] = (256, 256),
         n_critics: int = 4,
         weight_decay: float = 1e-2,
     ) -> None:
-        super().__init__(observation_space, action_space, features_extractor_class, squash_output=True)
+        super().__init__(
+            observation_space,
+            action_space,
+            features_extractor_class,
+            features_extractor_kwargs,
+            squash_output=True,
+        )
         extractor = self.make_features_extractor()
         self.actor = Actor(
             observation_space, action_space, net_arch, extractor, extractor.features_dim, nn.Tanh

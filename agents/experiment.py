@@ -11,7 +11,7 @@ import numpy as np
 from agents.answers import Answer, sequences_at
 from agents.checkpoint import load_checkpoint
 from agents.evaluation import Bench, Outcome, fallen_judges, share_of, summarise
-from agents.playing import STEPS_AN_EPISODE, exploration_spread, make_envs, play, some_looks
+from agents.playing import STEPS_AN_EPISODE, exploration_spread, first_look, make_envs, play
 from agents.policy import act, calibrate
 from agents.policy_file import describe_network, save_policy
 from agents.report import draw_report, pairs
@@ -67,7 +67,7 @@ class Experiment:
         self.env.reward_scale = 1.0 / max(exploration_spread(self.env, float(np.exp(LOG_STD)), seed), 1e-6)
         self.model = build_model(algo, self.env, seed=seed, steps_an_episode=STEPS_AN_EPISODE[task])
         frames = np.arange(len(training))
-        calibrate(self.model.policy, some_looks(make_envs(task, training, len(training), algo), frames, seed))
+        calibrate(self.model.policy, first_look(make_envs(task, training, len(training), algo), frames))
         self._stage = make_envs(task, bench.core, len(bench), algo)
         self.held_out = HeldOut(bench, self._answer, patience)
 

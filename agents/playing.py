@@ -52,19 +52,6 @@ def first_look(env: IspVecEnv, frames: np.ndarray) -> Observations:
     return env.seen(observation)
 
 
-def some_looks(env: IspVecEnv, frames: np.ndarray, seed: int) -> Observations:
-    """What is seen on each of `frames` ``(B,)`` at the start and, where an episode has more steps, after a
-    random action, ``(B, ...)`` or ``(2 B, ...)``: inputs are standardised by what a policy will see."""
-    observation, _ = env.env.reset_tensors(seed=seed, options={"frames": frames})
-    seen = env.seen(observation)
-    if env.env.task.horizon == 1:
-        return seen
-    env.action_space.seed(seed)
-    actions = np.stack([env.action_space.sample() for _ in frames])
-    later = env.seen(env.env.step_tensors(actions).observation)
-    return {key: np.concatenate([rows, later[key]]) for key, rows in seen.items()}
-
-
 def play(
     env: IspVecEnv, frames: np.ndarray, decide: Callable[[Observations], np.ndarray]
 ) -> tuple[Answer, int]:

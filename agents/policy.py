@@ -40,40 +40,47 @@ _ACTS_IN: dict[str, tuple[type[spaces.Space[Any]], ...]] = {
     "dqn": (spaces.Discrete,),
 }
 
+COMPONENTS = 24  # principal ones that dpg reads of each entry of an observation, at most
+
 Observations = dict[str, np.ndarray]
 
 
 class StandardisedExtractor(BaseFeaturesExtractor):
     """All entries of a Dict observation as one vector ``(B, D)``: standardised, clipped to ±5, each entry
-    divided by the square root of its size and, where it is wide, turned into its first principal components.
+    divided by the square root of its size and, where wanted, turned into its first principal components.
 
     Mean, spread and components are measured once, on observations of the training frames (`calibrate`), and
     travel with the weights; a statistic that keeps moving would change what an old sample meant. The division
     gives a thousand features of a network and a histogram of 64 bins one say each: a step of Adam moves every
     weight alike, and with a thousand inputs of size one it moved the action from one end to the other. The
-    components leave out what tells one training photograph from another and nothing else; with all 2816
-    features, learners know a few hundred photographs by heart (TRIALS.md).
+    components leave out what tells one training photograph from another and nothing else: with all 2816
+    features, critics know a few hundred photographs by heart; PPO, which sees each render once, does better
+    with all of them (TRIALS.md).
+
+    Args:
+        observation_space: of the environment.
+        components: what is left of an entry, at most; None leaves all of it.
     """
 
     LIMIT = 5.0
     LENGTH = 4.0  # of each entry, when it lies one deviation from the mean
-    COMPONENTS = 24  # of each entry, at most
 
     mean: torch.Tensor
     scale: torch.Tensor
     share: torch.Tensor
 
-    def __init__(self, observation_space: spaces.Dict):
+    def __init__(self, observation_space: spaces.Dict, components: int | None = None):
         sizes = {key: get_flattened_obs_dim(space) for key, space in observation_space.spaces.items()}
         total = sum(sizes.values())
-        super().__init__(observation_space, sum(min(size, self.COMPONENTS) for size in sizes.values()))
-        self._sizes = sizes
+        most = max(sizes.values()) if components is None else components
+        super().__init__(observation_space, sum(min(size, most) for size in sizes.values()))
+        self._sizes, self._components = sizes, most
         self.register_buffer("mean", torch.zeros(total))
         self.register_buffer("scale", torch.ones(total))
         share = torch.cat([torch.full((size,), self.LENGTH / size**0.5) for size in sizes.values()])
         self.register_buffer("share", share, persistent=False)
         for key in self._wide():
-            self.register_buffer(_basis(key), torch.zeros(sizes[key], self.COMPONENTS))
+            self.register_buffer(_basis(key), torch.zeros(sizes[key], self._components))
 
     def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
         """Preprocessed observations, each ``(B, ...)``, to ``(B, D)``."""
@@ -94,12 +101,12 @@ class StandardisedExtractor(BaseFeaturesExtractor):
         for key in self._wide():
             basis = getattr(self, _basis(key)).zero_()  # fewer frames than components leave zeros
             # a component's sign is arbitrary: its largest entry is made positive
-            components = torch.linalg.svd(entries[key].double(), full_matrices=False).Vh[: self.COMPONENTS]
+            components = torch.linalg.svd(entries[key].double(), full_matrices=False).Vh[: self._components]
             signs = components.gather(1, components.abs().argmax(dim=1, keepdim=True)).sign()
             basis[:, : len(components)] = (components * signs).T
 
     def _wide(self) -> list[str]:
-        return [key for key, size in self._sizes.items() if size > self.COMPONENTS]
+        return [key for key, size in self._sizes.items() if size > self._components]
 
     def _standardised(self, observations: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Each entry ``(B, size)``."""
@@ -135,6 +142,8 @@ def policy_arguments(algo: str, hidden: list[int], log_std: float) -> dict[str, 
     """
     heads = {"pi": hidden, "vf": hidden} if algo in ON_POLICY else hidden
     arguments: dict[str, Any] = {"features_extractor_class": StandardisedExtractor, "net_arch": heads}
+    if algo == "dpg":
+        arguments["features_extractor_kwargs"] = {"components": COMPONENTS}
     if algo in ON_POLICY:
         arguments["log_std_init"] = log_std
     return arguments

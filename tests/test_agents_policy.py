@@ -11,7 +11,7 @@ import torch
 from gymnasium import spaces
 
 from agents.dpg import DPGPolicy, ManyScales
-from agents.policy import StandardisedExtractor, act, build_policy, calibrate, check_action_space
+from agents.policy import COMPONENTS, StandardisedExtractor, act, build_policy, calibrate, check_action_space
 from agents.policy_file import describe_network, load_policy, save_policy
 from attiqa.errors import InputError
 
@@ -89,11 +89,11 @@ def test_a_wide_input_becomes_its_first_principal_components():
     generator = np.random.default_rng(0)
     causes = generator.standard_normal((60, 3)) * [3.0, 2.0, 1.0]
     features = causes @ generator.standard_normal((3, 200)) + 0.01 * generator.standard_normal((60, 200))
-    policy = build_policy("ppo", sees, ACTIONS, HIDDEN, log_std=-1.0)
+    policy = build_policy("dpg", sees, ACTIONS, HIDDEN, log_std=-1.0)
     calibrate(policy, {"features": features.astype(np.float32)})
     tensors, _ = policy.obs_to_tensor({"features": features.astype(np.float32)})
-    seen = policy.features_extractor(tensors).numpy()
-    assert seen.shape == (60, StandardisedExtractor.COMPONENTS)
+    seen = policy.features(tensors).numpy()
+    assert seen.shape == (60, COMPONENTS)
     standard = (features - features.mean(axis=0)) / features.std(axis=0)
     strengths = np.linalg.svd(standard * StandardisedExtractor.LENGTH / 200**0.5, compute_uv=False)
     np.testing.assert_allclose(np.linalg.norm(seen, axis=0), strengths[: seen.shape[1]], rtol=1e-3, atol=1e-3)
@@ -103,12 +103,12 @@ def test_a_wide_input_becomes_its_first_principal_components():
 def test_fewer_frames_than_components_leave_the_others_at_zero():
     sees = spaces.Dict({"features": spaces.Box(-9.0, 9.0, (40,), np.float32)})
     features = np.random.default_rng(0).standard_normal((5, 40)).astype(np.float32)
-    policy = build_policy("ppo", sees, ACTIONS, HIDDEN, log_std=-1.0)
+    policy = build_policy("dpg", sees, ACTIONS, HIDDEN, log_std=-1.0)
     calibrate(policy, {"features": features})
     tensors, _ = policy.obs_to_tensor({"features": features})
-    seen = policy.features_extractor(tensors)
+    seen = policy.features(tensors)
     assert seen[:, :4].abs().sum() > 1
-    assert torch.equal(seen[:, 5:], torch.zeros(5, StandardisedExtractor.COMPONENTS - 5))
+    assert torch.equal(seen[:, 5:], torch.zeros(5, COMPONENTS - 5))
 
 
 def test_exploration_moves_all_a_little_or_a_few_to_the_ends():
