@@ -60,8 +60,8 @@ class PreviewCache:
             with safe_open(path, framework="pt") as file:
                 entry = {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
             os.utime(path)  # the time of last use
-        except FileNotFoundError:
-            return None
+        except (FileNotFoundError, RuntimeError):
+            return None  # the latter from torch, which opens it once more: another process was faster
         except (SafetensorError, OSError):
             path.unlink(missing_ok=True)
             return None
@@ -72,7 +72,7 @@ class PreviewCache:
         path = self.folder / (key + _SUFFIX)
         with atomic_path(path) as temporary:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
-        self._unaccounted += path.stat().st_size
+            self._unaccounted += temporary.stat().st_size  # once in its place, another process may drop it
         if self._unaccounted > self.max_bytes // 20:
             self._evict()
             self._unaccounted = 0

@@ -95,6 +95,18 @@ def _hammer(folder: Path, worker: int) -> int:
     return seen
 
 
+def test_an_entry_that_is_dropped_while_it_is_opened_is_none(tmp_path, monkeypatch):
+    def opened(*arguments: object, **more: object) -> None:
+        raise RuntimeError("unable to open file in read-only mode: No such file or directory (2)")
+
+    cache = PreviewCache(tmp_path)
+    cache.store("key", {"a": torch.zeros(1)}, {})
+    assert cache.load("key")
+    monkeypatch.setattr("isp_env.cache.safe_open", opened)
+    assert cache.load("key") is None
+    assert (tmp_path / "key.safetensors").exists()
+
+
 def test_processes_share_a_folder_without_harm(tmp_path):
     with ProcessPoolExecutor(2) as pool:
         assert list(pool.map(_hammer, [tmp_path] * 2, range(2))) == [60, 60]
