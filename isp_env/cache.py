@@ -23,6 +23,7 @@ from attiqa.files import atomic_path, file_digest, write_text
 
 _SUFFIX = ".safetensors"
 _SETTLED_SECONDS = 2.0  # a file changed more recently may change again within its time stamp
+_WRITING_SECONDS = 3600.0  # an unfinished file that is older was left by a process that was killed
 
 Entry = tuple[dict[str, Tensor], dict[str, str]]
 
@@ -106,6 +107,8 @@ class PreviewCache:
                 status = path.stat()
             except FileNotFoundError:
                 continue  # another process was faster
+            if path.name.startswith(".") and time.time() - status.st_mtime < _WRITING_SECONDS:
+                continue  # another process is writing it
             used.append((status.st_mtime, status.st_size, path))
         total = sum(size for _, size, _ in used)
         if total <= self.max_bytes:

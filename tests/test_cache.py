@@ -107,6 +107,18 @@ def test_an_entry_that_is_dropped_while_it_is_opened_is_none(tmp_path, monkeypat
     assert (tmp_path / "key.safetensors").exists()
 
 
+def test_what_another_process_is_writing_is_not_dropped(tmp_path):
+    cache = PreviewCache(tmp_path, max_bytes=5 * 4200)
+    written, left = tmp_path / ".k-new.safetensors", tmp_path / ".k-old.safetensors"
+    for path in (written, left):
+        path.write_bytes(b"0" * 4200)
+    os.utime(left, (1, 1))
+    for number in range(8):
+        cache.store(f"k{number}", TENSORS, {})
+    assert written.exists()
+    assert not left.exists()
+
+
 def test_processes_share_a_folder_without_harm(tmp_path):
     with ProcessPoolExecutor(2) as pool:
         assert list(pool.map(_hammer, [tmp_path] * 2, range(2))) == [60, 60]
