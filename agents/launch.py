@@ -74,8 +74,9 @@ def build_experiment(run: Path, options: Mapping[str, Any]) -> tuple[Experiment,
     cores = [make_core(scenes.training, teaching, short_side, options["device"])]
     if not scenes.alone or teaching is not scores:
         cores.append(make_core(scenes.held_out, scores, short_side, options["device"]))
-    failed = [(Path(name), sentence) for core in cores for name, sentence in core.table.failures]
-    scenes.failures.extend(failed)
+    # where one scene is all there is, both cores read the same raws
+    failed = dict(failure for core in cores for failure in core.table.failures)
+    scenes.failures.extend((Path(name), sentence) for name, sentence in failed.items())
     bench = Bench(cores[-1], scores.score, scores.judges, scenes.clusters(cores[-1].names))
     experiment = Experiment(
         run,

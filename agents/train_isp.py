@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -139,10 +139,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _continued(own: dict[str, Any], given: TrainOptions) -> dict[str, Any]:
     """The options of a run that goes on; `InputError` where others were given than it was started with."""
-    asked = as_record(given)
-    for field in fields(TrainOptions):
-        name, value = field.name, asked[field.name]
-        unsaid = as_record(TrainOptions())[name]
+    asked, defaults = as_record(given), as_record(TrainOptions())
+    for name, value in asked.items():
+        unsaid = defaults[name]
         if name in (*CHANGEABLE, "resume") or value in (unsaid, own.get(name, unsaid)):
             continue
         flag = f"--{name.replace('_', '-')}"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+
+from attiqa.errors import InputError
 
 MARGIN = 0.1  # arXiv 2406.01020, section 3.4
 
@@ -62,3 +66,14 @@ def regression_loss(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     known = ~torch.isnan(labels)
     squared = torch.where(known, scores - labels.nan_to_num(), 0).square()
     return (squared.sum(0) / known.sum(0).clamp(min=1)).sum()
+
+
+def finite(loss: torch.Tensor, step: int) -> float:
+    """The loss as a number; refuses NaN and infinity before they reach the state on disk."""
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise InputError(
+            f"the loss is {value:g} after {step + 1} steps: training has diverged; take a smaller learning "
+            "rate (and another --out)."
+        )
+    return value

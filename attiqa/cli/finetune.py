@@ -94,10 +94,7 @@ def main(argv: list[str] | None = None) -> int:
     splits, digest = planned_splits(options, rated)
     images = RatedImages(rated.paths, rated.unit_mos, folder=options.out)
     unreadable = [sentence for _, sentence in images.failures]
-    list_unused(rated, unreadable)
-    rated = rated.select(np.array(images.rows))
-    splits = [within(split, images.rows) for split in splits]
-    check_sides(rated, splits)
+    rated, splits = readable(rated, splits, images.rows, unreadable)
     last: list[NDArray[np.float64]] = []
     best: list[NDArray[np.float64]] = []
     for number, split in enumerate(splits):
@@ -145,7 +142,22 @@ def list_unused(rated: RatedSet, unreadable: Sequence[str]) -> None:
             print(f"{rated.name}: {len(items)} images are {what}:", *shown, sep="\n  ", file=sys.stderr)
 
 
-def within(split: Split, rows: list[int]) -> Split:
+def readable(
+    rated: RatedSet, splits: Sequence[Split], rows: Sequence[int], unreadable: Sequence[str]
+) -> tuple[RatedSet, list[Split]]:
+    """Both without the images that cannot be read: `rows` remain. What is left out is listed on stderr.
+
+    Raises:
+        InputError: a split is left without enough to learn from or to be tested on.
+    """
+    list_unused(rated, unreadable)
+    rated = rated.select(np.array(rows, dtype=np.int64))
+    splits = [within(split, rows) for split in splits]
+    check_sides(rated, splits)
+    return rated, splits
+
+
+def within(split: Split, rows: Sequence[int]) -> Split:
     """The split renumbered to the images that could be read."""
     place = {row: index for index, row in enumerate(rows)}
     sides = (split.train, split.validation, split.test)

@@ -14,13 +14,11 @@ from attiqa.checkpoint import save_checkpoint
 from attiqa.cli.clip_options import ClipModelOptions
 from attiqa.cli.finetune import (
     RatedOptions,
-    check_sides,
     finish,
-    list_unused,
     load_scores,
     planned_splits,
+    readable,
     save_scores,
-    within,
 )
 from attiqa.clip.cache import EmbeddingCache
 from attiqa.clip.clipiqa import BAD, GOOD
@@ -81,11 +79,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     found = embed_views(network.backbone, cache, rated.paths, options.crops, device=encoder.device)
     unreadable = [sentence for _, sentence in found.failures]
-    list_unused(rated, unreadable)
     rows = [row for row, path in enumerate(rated.paths) if path in found.digests]
-    rated = rated.select(np.array(rows, dtype=np.int64))
-    splits = [within(split, rows) for split in splits]
-    check_sides(rated, splits)
+    rated, splits = readable(rated, splits, rows, unreadable)
     vectors = cache.embeddings(found.digests[path] for path in rated.paths)
     vectors = vectors.view(len(rated), -1, encoder.identity["dim"])  # (N, V, D)
     card = {

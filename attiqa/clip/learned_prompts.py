@@ -27,6 +27,7 @@ from attiqa.clip.prompted import PromptedTower
 from attiqa.errors import InputError
 from attiqa.files import atomic_path, file_digest
 from attiqa.images import read_image, to_float
+from attiqa.losses import finite
 from attiqa.nn.backbones import pad_to_minimum
 from attiqa.scoring import read_ahead
 from attiqa.views import look
@@ -111,11 +112,7 @@ def fit_prompts(
         loss.backward()
         optimizer.step()
         schedule.step()
-        if not torch.isfinite(loss):
-            raise InputError(
-                f"the loss is {float(loss):g} after {step + 1} steps: learning has diverged; take a smaller "
-                "learning rate (and another --out)."
-            )
+        finite(loss, step)
     return prompts.requires_grad_(False)
 
 

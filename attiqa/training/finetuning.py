@@ -15,10 +15,11 @@ from tqdm import tqdm
 
 from attiqa.errors import InputError
 from attiqa.images import read_image, to_float
+from attiqa.losses import finite
 from attiqa.nn.backbones import freeze_normalisation
 from attiqa.nn.network import AttributeNetwork
 from attiqa.scoring import read_ahead
-from attiqa.training.loop import cosine_rate, finite
+from attiqa.training.loop import cosine_rate
 from attiqa.training.pixels import stored_pixels
 from attiqa.training.state import load_state, save_state
 from attiqa.views import CROP_SIDE, SHORT_SIDE, five_crops, short_side

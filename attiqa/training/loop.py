@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from attiqa.errors import InputError
+from attiqa.losses import finite
 from attiqa.training.distorted import LabelledBatch
 from attiqa.training.processes import Processes
 from attiqa.training.state import load_state, save_state
@@ -45,17 +45,6 @@ class StateClock:
             return False
         self._since = time.monotonic()
         return True
-
-
-def finite(loss: torch.Tensor, step: int) -> float:
-    """The loss as a number; refuses NaN and infinity before they reach the state on disk."""
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise InputError(
-            f"the loss is {value:g} after {step + 1} steps: training has diverged; take a smaller learning "
-            "rate (and another --out)."
-        )
-    return value
 
 
 def prefetched(batches: BatchSource, first: int, steps: int, ahead: int = 2) -> Iterator[LabelledBatch]:

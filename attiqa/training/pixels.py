@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 
 from attiqa.errors import InputError
-from attiqa.files import atomic_path, write_json
+from attiqa.files import atomic_path, read_json, write_json
 
 PIXELS, INDEX = "pixels.u8", "pixels.json"
 
@@ -74,11 +73,11 @@ def _mapped(path: Path, rows: Sequence[Any]) -> list[torch.Tensor | InputError]:
 def _index(folder: Path, made_of: str) -> list[Any] | None:
     """What the index says of each image; None where there is none, or one of other images."""
     try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        index = read_json(folder / INDEX)
         rows, size = index["images"], (folder / PIXELS).stat().st_size
         whole = size == sum(3 * row[0] * row[1] for row in rows if not isinstance(row, str))
         return rows if whole and index["made_of"] == made_of else None
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+    except (InputError, OSError, KeyError, TypeError, IndexError):
         return None
 
 

@@ -20,10 +20,11 @@ from attiqa.clip.embedding import ClipEncoder
 from attiqa.clip.labels import antonym_differences
 from attiqa.clip.learned_prompts import LearnedPrompts
 from attiqa.clip.sfd import SfdNetwork
+from attiqa.losses import finite
 from attiqa.threads import thread_pool
 from attiqa.training.crop_pairs import Photographs, overlapping_crops
 from attiqa.training.distorted import LabelledBatch
-from attiqa.training.loop import BatchSource, StateClock, cosine_rate, finite, upcoming
+from attiqa.training.loop import BatchSource, StateClock, cosine_rate, upcoming
 from attiqa.training.state import load_state, save_state
 from attiqa.training.store import Entry
 from attiqa.views import resize
