@@ -16,7 +16,7 @@ from attiqa.images import list_images
 from isp_env.embedded import write_embedded_scenes
 from isp_env.frame import FrameSource, RawFrame
 from isp_env.perturbed import PerturbedSource
-from isp_env.photographs import MANY_SCENES, Variety, write_scene
+from isp_env.photographs import CAREFUL, HURRIED, MANY_SCENES, Variety, write_scene
 from isp_env.sources import RawFolder
 
 HELD_OUT_SHARE = 0.25  # of a user's own files
@@ -103,7 +103,9 @@ def embedded_scenes(folder: Path, seed: int) -> Scenes:
     return Scenes(RawFolder(training), RawFolder(held_out), scene_of)
 
 
-def photograph_scenes(inputs: Sequence[Path], folder: Path, seed: int, copies: int = 0) -> Scenes:
+def photograph_scenes(
+    inputs: Sequence[Path], folder: Path, seed: int, copies: int = 0, spare: bool = False
+) -> Scenes:
     """Photographs turned into raws (`isp_env.unprocess`) in `folder`; a quarter of them is held out.
 
     Args:
@@ -111,6 +113,7 @@ def photograph_scenes(inputs: Sequence[Path], folder: Path, seed: int, copies: i
         folder: where the raws go.
         seed: of the split and of all that is drawn.
         copies: raws of each photograph to train on; 0 for 2, and at least 240 of them all.
+        spare: whether every second raw is as a camera leaves it in good light; else all have errors to mend.
 
     Raises:
         InputError: none of them can be read.
@@ -122,12 +125,14 @@ def photograph_scenes(inputs: Sequence[Path], folder: Path, seed: int, copies: i
     generator = torch.Generator().manual_seed(seed)
     written: dict[bool, list[list[Path]]] = {False: [], True: []}
     failures: Failures = []
+    errors = (HURRIED, CAREFUL) if spare else (HURRIED,)
     for number, path in enumerate(tqdm(photographs, "unprocessing photographs", delay=2.0, disable=None)):
         held = number in held_out
         count, variety = (RAWS_A_PHOTOGRAPH, Variety()) if held else (many, MANY_SCENES)
         try:
             name = f"{path.stem}-{number:05d}"
-            written[held].append(write_scene(folder, name, path, count, variety=variety, generator=generator))
+            raws = write_scene(folder, name, path, count, variety=variety, errors=errors, generator=generator)
+            written[held].append(raws)
         except InputError as error:
             failures.append((path, str(error)))
     if not any(written.values()):
@@ -141,13 +146,14 @@ def photograph_scenes(inputs: Sequence[Path], folder: Path, seed: int, copies: i
     return Scenes(training, other, scene_of, alone=not all(written.values()), failures=failures)
 
 
-def raw_scenes(inputs: Sequence[Path], seed: int, copies: int = 0) -> Scenes:
+def raw_scenes(inputs: Sequence[Path], seed: int, copies: int = 0, spare: bool = False) -> Scenes:
     """A user's raws, split by file; copies of a file stay together.
 
     Args:
         inputs: raw files, or folders of them.
         seed: of the split and the variations.
         copies: variations of each raw to train on; 0 for enough to make 120 of them all.
+        spare: whether every second variation is a crop alone.
 
     Raises:
         InputError: nothing was found, or none of it can be read.
@@ -158,12 +164,13 @@ def raw_scenes(inputs: Sequence[Path], seed: int, copies: int = 0) -> Scenes:
     if not held_out:
         return Scenes(source, source, alone=True, failures=failures)
     copies = copies or min(-(-FEWEST_FRAMES // len(training)), MOST_COPIES)
-    frames = varied(Subset(source, training), seed, copies)
+    frames = varied(Subset(source, training), seed, copies, spare)
     return Scenes(frames, Subset(source, held_out), failures=failures, copies=copies)
 
 
-def varied(source: FrameSource, seed: int, copies: int) -> FrameSource:
-    """Each frame of a source in so many variations of crop, exposure, balance and noise.
+def varied(source: FrameSource, seed: int, copies: int, spare: bool = False) -> FrameSource:
+    """Each frame of a source in so many crops of other exposure, balance and noise; with `spare` every second
+    one is a crop alone.
 
     A policy that sees a few raws, always the same way, knows them by heart before it can tell what they need.
     """
@@ -177,6 +184,7 @@ def varied(source: FrameSource, seed: int, copies: int) -> FrameSource:
         exposure=(-1.0, 0.5),
         balance_error=(-30.0, 30.0),
         shot_noise=(1e-5, 1e-3),
+        every=2 if spare else 1,
     )
 
 

@@ -42,6 +42,8 @@ class PerturbedSource:
         balance_error: mired, uniform, in the recorded white balance; above 0 renders too warm.
         shot_noise: variance a unit of signal that is added, log-uniform; None adds none. A sensor's ISO
             scales it: `isp_env.unprocess` has 1e-4 at the lowest ISO and 0.012 at the highest.
+        every: of the variations of a frame, one in so many changes all of that, beginning with the first; the
+            others are crops alone.
 
     Raises:
         InputError: `copies` is below 1, or `crop` not within (0, 1].
@@ -56,14 +58,17 @@ class PerturbedSource:
         exposure: Range = (0.0, 0.0),
         balance_error: Range = (0.0, 0.0),
         shot_noise: Range | None = None,
+        every: int = 1,
     ) -> None:
-        if copies < 1 or not 0 < crop[0] <= crop[1] <= 1:
+        if min(copies, every) < 1 or not 0 < crop[0] <= crop[1] <= 1:
             raise InputError(
-                f"at least 1 copy and crops within (0, 1] are needed; got {copies} copies and crops {crop}."
+                "at least 1 copy, errors in every 1st or later one, and crops within (0, 1] are needed; "
+                f"got {copies} copies, every {every} and crops {crop}."
             )
         self._source, self._copies = source, copies
+        changed, cropped = (crop, exposure, balance_error, shot_noise), (crop, (0.0, 0.0), (0.0, 0.0), None)
         self._draws = [
-            _draw(np.random.default_rng((seed, index)), crop, exposure, balance_error, shot_noise)
+            _draw(np.random.default_rng((seed, index)), *(cropped if index % copies % every else changed))
             for index in range(len(source.names) * copies)
         ]
 

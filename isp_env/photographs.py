@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +23,6 @@ Range = tuple[float, float]
 
 DEFAULT_SIZE = (256, 342)  # of a preview with a short side of 256 pixels
 
-# our choice: what a hurried photographer leaves to mend, without losing the picture
-_EXPOSURE = (-1.5, 0.7)
-_BALANCE_ERROR = (-45.0, 45.0)
-_SATURATION = (0.6, 1.0)
-_SHOT_NOISE = (1e-4, 2e-3)
 _BLACK, _WHITE = 512, 16383  # of a 14-bit sensor
 
 
@@ -63,6 +58,29 @@ MANY_SCENES = Variety(
     saturation=(0.6, 1.35),
     hue=(-0.6, 0.6),
 )
+
+
+@dataclass(frozen=True)
+class Errors:
+    """What a raw leaves to mend, as ranges that `isp_env.unprocess.draw_cameras` draws from; our choice.
+
+    Attributes:
+        exposure: in EV.
+        balance_error: in mired.
+        saturation: chroma that is left.
+        shot_noise: variance a unit of signal, camera linear.
+    """
+
+    exposure: Range
+    balance_error: Range
+    saturation: Range
+    shot_noise: Range
+
+
+# what a hurried photographer leaves to mend, without losing the picture, and what a camera of today leaves in
+# good light, seen at the size of a preview
+HURRIED = Errors((-1.5, 0.7), (-45.0, 45.0), (0.6, 1.0), (1e-4, 2e-3))
+CAREFUL = Errors((-0.5, 0.2), (-8.0, 8.0), (0.9, 1.0), (1e-6, 1e-4))
 
 
 class UnprocessedPhotographs(RawFolder):
@@ -125,6 +143,7 @@ def write_scene(
     count: int,
     size: tuple[int, int] = DEFAULT_SIZE,
     variety: Variety = Variety(),
+    errors: Sequence[Errors] = (HURRIED,),
     *,
     generator: torch.Generator,
 ) -> list[Path]:
@@ -137,6 +156,7 @@ def write_scene(
         count: number of raws.
         size: height and width of each, even numbers; the crops have this aspect.
         variety: how far the scenes of the photograph may lie apart.
+        errors: of the raws, in turn.
         generator: draws crops, cameras, errors and noise.
 
     Raises:
@@ -144,11 +164,13 @@ def write_scene(
     """
     image = to_float(read_image(photograph))
     crops = torch.stack([_scene(image, size, variety, generator) for _ in range(count)])
-    cameras = draw_cameras(count, generator, _EXPOSURE, _BALANCE_ERROR, _SATURATION, _SHOT_NOISE)
-    mosaics = unprocess(crops, cameras, generator)
     paths = [Path(folder) / f"{name}-{index:02d}.dng" for index in range(count)]
-    for index, path in enumerate(paths):
-        _write(path, mosaics[index], cameras, index)
+    for turn, kind in enumerate(errors[:count]):
+        own = range(turn, count, len(errors))
+        cameras = draw_cameras(len(own), generator, **asdict(kind))
+        mosaics = unprocess(crops[turn :: len(errors)], cameras, generator)
+        for row, index in enumerate(own):
+            _write(paths[index], mosaics[row], cameras, row)
     return paths
 
 

@@ -42,6 +42,18 @@ def test_exposure_scales_light_and_saturates(source):
     torch.testing.assert_close(brighter, (source.frame(0, 60).image * 2**1.5).clamp(max=1.0))
 
 
+def test_what_is_not_every_nth_variation_is_a_crop_alone(source):
+    errors = {"exposure": (1.5, 1.5), "balance_error": (40.0, 40.0), "shot_noise": (1e-3, 1e-3)}
+    mixed = PerturbedSource(source, copies=3, every=2, **errors)
+    for copy in (0, 2):
+        assert not torch.allclose(mixed.frame(copy, 60).image, source.frame(0, 60).image)
+        assert not torch.allclose(mixed.frame(copy, 60).white_balance, source.frame(0, 60).white_balance)
+    for spared in (mixed.frame(1, 60), mixed.frame(4, 60)):
+        original = source.frame(0 if spared.name == "f0-1" else 1, 60)
+        torch.testing.assert_close(spared.image, original.image)
+        torch.testing.assert_close(spared.white_balance, original.white_balance)
+
+
 def test_a_warm_balance_error_raises_red_against_blue(source):
     red, green, blue = PerturbedSource(source, balance_error=(40.0, 40.0)).frame(0, 60).white_balance
     assert red / green > 2.0
@@ -66,5 +78,7 @@ def test_noise_has_the_variance_that_was_asked_for():
 def test_impossible_settings_are_refused(source):
     with pytest.raises(InputError, match="at least 1 copy"):
         PerturbedSource(source, copies=0)
+    with pytest.raises(InputError, match="every 0"):
+        PerturbedSource(source, every=0)
     with pytest.raises(InputError, match="within"):
         PerturbedSource(source, crop=(0.5, 1.5))

@@ -9,7 +9,7 @@ from PIL import Image
 
 from attiqa.errors import InputError
 from isp_env.color import linear_to_srgb
-from isp_env.photographs import MANY_SCENES, UnprocessedPhotographs, Variety, write_scene
+from isp_env.photographs import MANY_SCENES, Errors, UnprocessedPhotographs, Variety, write_scene
 from isp_env.raw import read_raw
 
 
@@ -59,6 +59,19 @@ def test_the_crop_keeps_the_aspect_of_the_scene(tmp_path):
     rows, columns = (torch.fft.rfft(green.mean(dim=d) - green.mean()).abs().argmax() for d in (0, 1))
     assert path.name == "grid-00.dng"
     assert rows == columns  # as many lines across as down
+
+
+def test_errors_are_taken_in_turn(tmp_path):
+    Image.fromarray(np.full((120, 160, 3), 128, np.uint8)).save(tmp_path / "grey.png")
+    dark = Errors((-2.0, -2.0), (0.0, 0.0), (1.0, 1.0), (1e-6, 1e-6))
+    right = Errors((0.0, 0.0), (0.0, 0.0), (1.0, 1.0), (1e-6, 1e-6))
+    draw = torch.Generator().manual_seed(0)
+    paths = write_scene(
+        tmp_path, "grey", tmp_path / "grey.png", 5, (60, 80), errors=(right, dark), generator=draw
+    )
+    light = torch.tensor([float(read_raw(path).image[1].mean()) for path in paths])
+    torch.testing.assert_close(light[1::2], light[:4:2] / 4, rtol=0.02, atol=0)
+    torch.testing.assert_close(light[::2], light[:1].expand(3), rtol=0.02, atol=0)
 
 
 def test_scenes_of_one_photograph_are_restyled_and_mirrored_where_asked(tmp_path):

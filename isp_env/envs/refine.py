@@ -28,7 +28,7 @@ class RefineTask(ParameterTask):
         step_size: how far an action of 1 moves a parameter, in action units.
     """
 
-    def __init__(self, core: Core, num_envs: int, horizon: int = 5, step_size: float = 0.5) -> None:
+    def __init__(self, core: Core, num_envs: int, horizon: int = 5, step_size: float = 1.0) -> None:
         super().__init__(core, num_envs, horizon)
         if not 0.0 < step_size <= 2.0:
             raise InputError(f"step_size lies in (0, 2], the width of an action being 2; got {step_size}.")
@@ -136,7 +136,7 @@ class RefineEnv(IspEnv):
     | Argument  | Default | What                                                    |
     |-----------|---------|---------------------------------------------------------|
     | horizon   | 5       | steps of an episode                                     |
-    | step_size | 0.5     | how far an action of 1 moves a parameter, in (0, 2]     |
+    | step_size | 1.0     | how far an action of 1 moves a parameter, in (0, 2]     |
 
     ## Version history
 
@@ -150,7 +150,7 @@ class RefineEnv(IspEnv):
         parameters: Sequence[str] | None = None,
         *,
         horizon: int = 5,
-        step_size: float = 0.5,
+        step_size: float = 1.0,
         render_mode: str | None = None,
         **scenes: Any,
     ) -> None:
@@ -169,7 +169,7 @@ class RefineVectorEnv(IspVectorEnv):
         parameters: Sequence[str] | None = None,
         *,
         horizon: int = 5,
-        step_size: float = 0.5,
+        step_size: float = 1.0,
         draw: Draw = "independent",
         render_mode: str | None = None,
         **scenes: Any,

@@ -27,8 +27,8 @@ class TensorStep(NamedTuple):
         reward: float32 ``(B,)``.
         terminated, truncated: bool ``(B,)``; `truncated` is always false, because the horizon is observed.
         info: each entry ``(B, ...)``, of the state that `observation` shows.
-        final_observation, final_info: of the state that the step led to, before any new start; valid
-            where `terminated` holds, None where no episode ended.
+        final_observation, final_info: of the states that the step led to, of all episodes, before any began
+            anew; None where none ended.
     """
 
     observation: Tensors
