@@ -12,6 +12,7 @@ next step counts: one step an episode in `Tune-v0`, the steepest step at a time 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -94,6 +95,7 @@ class DPGPolicy(BasePolicy):
         critic_arch: hidden layers of each critic.
         n_critics: how many critics.
         weight_decay: of AdamW, for actor and critics.
+        begun: whether another actor, which does not learn, acts at the first look of an episode; see `begin`.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class DPGPolicy(BasePolicy):
         critic_arch: tuple[int, ...] = (256, 256),
         n_critics: int = 4,
         weight_decay: float = 1e-2,
+        begun: bool = False,
     ) -> None:
         super().__init__(
             observation_space,
@@ -123,9 +126,21 @@ class DPGPolicy(BasePolicy):
             GainCritic(extractor.features_dim, int(np.prod(action_space.shape)), list(critic_arch))
             for _ in range(n_critics)
         )
+        self.first: Actor | None = None
+        if begun:
+            sees = spaces.Dict({key: space for key, space in _entries(observation_space) if key != "change"})
+            eye = features_extractor_class(sees, **(features_extractor_kwargs or {}))
+            self.first = Actor(sees, action_space, net_arch, eye, eye.features_dim, nn.Tanh)
+            self.first.requires_grad_(False)
         rate = lr_schedule(1.0)
         self.actor_optimizer = torch.optim.AdamW(self.actor.parameters(), rate, weight_decay=weight_decay)
         self.critic_optimizer = torch.optim.AdamW(self.critics.parameters(), rate, weight_decay=weight_decay)
+
+    def begin(self, policy: BasePolicy) -> None:
+        """Let the actor of `policy`, learnt on episodes of one look, act at the first look of each."""
+        if self.first is None or not isinstance(policy, DPGPolicy):
+            raise ValueError("only a policy built with begun=True begins with that of another DPG")
+        self.first.load_state_dict(policy.actor.state_dict())
 
     def forward(self, observation: PyTorchObs, deterministic: bool = False) -> torch.Tensor:
         """The actor's actions ``(B, P)``."""
@@ -133,7 +148,11 @@ class DPGPolicy(BasePolicy):
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> torch.Tensor:
         actions: torch.Tensor = self.actor(observation)
-        return actions
+        if self.first is None:
+            return actions
+        seen = dict(_entries(observation))
+        own = {key: seen[key] for key, _ in _entries(self.first.observation_space)}
+        return torch.where(seen["progress"] == 0, self.first(own), actions)
 
     def features(self, observation: PyTorchObs) -> torch.Tensor:
         """Observations to the vectors ``(B, D)`` that actor and critics read."""
@@ -184,6 +203,17 @@ class DPG(OffPolicyAlgorithm):
             handle_timeout_termination=False,
         )
 
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        action, buffer_action = super()._sample_action(learning_starts, action_noise, n_envs)
+        if self.policy.first is not None:  # what is no learner's choice is not explored
+            at_first = dict(_entries(self._last_obs))["progress"][:, 0] == 0
+            chosen, _ = self.predict(self._last_obs, deterministic=True)  # type: ignore[arg-type]
+            action[at_first] = chosen[at_first]
+            buffer_action[at_first] = self.policy.scale_action(chosen)[at_first]
+        return action, buffer_action
+
     def _store_transition(
         self,
         replay_buffer: ReplayBuffer,
@@ -229,6 +259,11 @@ class DPG(OffPolicyAlgorithm):
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.actor_optimizer", "policy.critic_optimizer"], []
+
+
+def _entries(observation: Any) -> Iterable[tuple[str, Any]]:
+    """The entries of a Dict observation, or of its space."""
+    return (observation.spaces if isinstance(observation, spaces.Dict) else observation).items()
 
 
 def _descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:

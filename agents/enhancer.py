@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.answers import Answer, Settings, images_of, potential_of
+from agents.answers import Answer, Settings, images_of
 from agents.drawback import draw_back, newly_clipped
 from agents.image_files import Pixels, finish
 from agents.judging import Judging
@@ -70,7 +70,8 @@ class Enhancer:
 
     Args:
         stored: the policy.
-        scores: the score and the eye; the eye must be the one that the policy was trained with.
+        scores: the reward, which chooses the best of several looks; the score; the eye, which must be the one
+            that the policy was trained with.
         device: where frames are rendered and previews scored.
 
     Raises:
@@ -91,7 +92,7 @@ class Enhancer:
             MemoryFrames([frame]),
             self.space,
             self.pipeline,
-            self._scores.score,
+            self._scores.reward,
             short_side=self.short_side,
             device=self._device,
             encoder=self._scores.encoder,
@@ -99,8 +100,12 @@ class Enhancer:
         numbers = np.zeros(1, np.int64)
         chosen, _ = play(make_envs(self.task, core, 1, self.stored.algo), numbers, self.stored.act)
         answer, share = self._unclipped(core, chosen)
-        score = potential_of(core, numbers, answer)
-        return Enhanced(answer, float(core.neutral["potential"][0]), float(score[0]), share)
+        before, after = (self._scored(core, setting) for setting in (answer.scaled(0.0), answer))
+        return Enhanced(answer, before, after, share)
+
+    def _scored(self, core: Core, answer: Answer) -> float:
+        image = images_of(core, np.zeros(1, np.int64), answer)[0]
+        return float(self._scores.score(image[None])[0])
 
     def _unclipped(self, core: Core, chosen: Answer) -> tuple[Answer, float]:
         """An answer near that of the policy which hardly clips anew, and the share of it that this is.

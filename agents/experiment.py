@@ -10,10 +10,11 @@ import numpy as np
 
 from agents.answers import Answer, sequences_at
 from agents.checkpoint import load_checkpoint
+from agents.dpg import DPGPolicy
 from agents.evaluation import Bench, Outcome, fallen_judges, share_of, summarise
-from agents.playing import STEPS_AN_EPISODE, exploration_spread, first_look, make_envs, play
+from agents.playing import STEPS_AN_EPISODE, exploration_spread, looks, make_envs, play
 from agents.policy import act, calibrate
-from agents.policy_file import describe_network, save_policy
+from agents.policy_file import StoredPolicy, describe_network, save_policy
 from agents.report import draw_report, pairs
 from agents.runs import CHECKPOINT, METRICS, REPORT, SUMMARY, run_logger, versions
 from agents.search import Floats, random_search
@@ -42,6 +43,7 @@ class Experiment:
         num_envs: episodes that move together.
         every: renders between two looks at the held-out scenes; 0 for an eighth of `steps`.
         patience: looks without a better gain after which training ends; 0 trains to the last step.
+        first: acts at the first look of each episode, and does not learn; see `agents.dpg.DPGPolicy.begin`.
         about: entries of the policy's card and the summary: reward, eye, preview size.
     """
 
@@ -58,6 +60,7 @@ class Experiment:
         num_envs: int = 64,
         every: int = 0,
         patience: int = 0,
+        first: StoredPolicy | None = None,
         about: Mapping[str, Any] | None = None,
     ) -> None:
         self.run, self.bench, self.about = run, bench, dict(about or {})
@@ -65,9 +68,14 @@ class Experiment:
         self.every = every or max(steps // LOOKS, 1)
         self.env = make_envs(task, training, num_envs, algo)
         self.env.reward_scale = 1.0 / max(exploration_spread(self.env, float(np.exp(LOG_STD)), seed), 1e-6)
-        self.model = build_model(algo, self.env, seed=seed, steps_an_episode=STEPS_AN_EPISODE[task])
-        frames = np.arange(len(training))
-        calibrate(self.model.policy, first_look(make_envs(task, training, len(training), algo), frames))
+        self.begun = first is not None
+        self.model = build_model(
+            algo, self.env, seed=seed, steps_an_episode=STEPS_AN_EPISODE[task], begun=self.begun
+        )
+        everywhere = make_envs(task, training, len(training), algo)
+        calibrate(self.model.policy, looks(everywhere, seed, first.act if first else None))
+        if first and isinstance(self.model.policy, DPGPolicy):
+            self.model.policy.begin(first.policy)
         self._stage = make_envs(task, bench.core, len(bench), algo)
         self.held_out = HeldOut(bench, self._answer, patience)
 
@@ -167,9 +175,8 @@ class Experiment:
         return summary
 
     def _save_policy(self) -> str:
-        network = describe_network(
-            self.algo, self.env.observation_space, self.env.action_space, HIDDEN, LOG_STD
-        )
+        spaces = (self.env.observation_space, self.env.action_space)
+        network = describe_network(self.algo, *spaces, HIDDEN, LOG_STD, self.begun)
         about = {
             "task": self.task,
             "parameters": self.bench.core.space.describe(),

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from agents.enhancer import check_card
 from agents.evaluation import Bench, table
 from agents.experiment import Experiment
 from agents.judging import Judging, find_judges, judging
 from agents.playing import check_task
-from agents.runs import check_new
+from agents.policy import COMPONENTS
+from agents.policy_file import CARD, WEIGHTS, StoredPolicy, load_policy
+from agents.runs import START, check_new
 from agents.scenes import Scenes, embedded_scenes, photograph_scenes, raw_scenes
+from agents.training import HIDDEN
+from attiqa.errors import InputError
+from attiqa.files import atomic_path
 from attiqa.images import IMAGE_SUFFIXES, list_images
 from attiqa.rewards.registry import build_reward
 from isp_env.envs.core import Core
@@ -34,6 +41,8 @@ def check_inputs(options: Mapping[str, Any]) -> None:
         list_images(paths, RAW_SUFFIXES | IMAGE_SUFFIXES)
     build_reward(options["reward"], options["device"], options["precision"])
     check_task(options["algo"], options["task"])
+    if options["start"]:
+        _check_start(load_policy(Path(options["start"])), options)
 
 
 def make_core(source: FrameSource, scores: Judging, short_side: int, device: str) -> Core:
@@ -89,6 +98,7 @@ def build_experiment(run: Path, options: Mapping[str, Any]) -> tuple[Experiment,
         num_envs=options["num_envs"],
         every=options.get("evaluate_every") or 0,  # runs of earlier versions have neither
         patience=(options.get("patience") or 0) if options.get("stop_when") == "plateau" else 0,
+        first=_first(run, options, scores),
         about=scores.about | {"short_side": short_side, "held_out_is_training": scenes.alone},
     )
     return experiment, scenes
@@ -124,11 +134,41 @@ def finish(
     return summary
 
 
+def _check_start(stored: StoredPolicy, options: Mapping[str, Any]) -> None:
+    """Raise `InputError` where a policy cannot make the first change of this run's episodes."""
+    asked = (options["task"], options["algo"])
+    if asked != ("refine", "dpg"):
+        raise InputError(f"--start belongs to --task refine --algo dpg; got {' and '.join(asked)}.")
+    network = stored.card["network"]
+    came = (stored.card["task"], network["algo"], network["hidden"], network["components"])
+    if came != ("tune", "dpg", HIDDEN, COMPONENTS) or stored.card["short_side"] != options["short_side"]:
+        raise InputError(
+            f"--start takes a policy of --task tune --algo dpg of this version and preview size "
+            f"({options['short_side']}); {options['start']} is of {came[0]} and {came[1]}, with "
+            f"{stored.card['short_side']} pixels."
+        )
+
+
+def _first(run: Path, options: Mapping[str, Any], scores: Judging) -> StoredPolicy | None:
+    """The policy of --start, from the copy that the run keeps of it."""
+    if not options.get("start"):
+        return None
+    kept = run / START
+    if not (kept / CARD).is_file():
+        kept.mkdir(exist_ok=True)
+        for name in (WEIGHTS, CARD):
+            with atomic_path(kept / name) as temporary:
+                shutil.copyfile(Path(options["start"]) / name, temporary)
+    stored = load_policy(kept, options["device"])
+    check_card(stored.card, scores)
+    return stored
+
+
 def _scenes(run: Path, options: Mapping[str, Any]) -> Scenes:
     paths = [Path(path) for path in options["raws"] or options["photos"]]
-    seed, copies = options["seed"], options.get("copies") or 0
+    seed, copies, spare = options["seed"], options.get("copies") or 0, bool(options.get("spare"))
     if options["raws"]:
-        return raw_scenes(paths, seed, copies)
+        return raw_scenes(paths, seed, copies, spare)
     if options["photos"]:
-        return photograph_scenes(paths, run / RAWS, seed, copies)
+        return photograph_scenes(paths, run / RAWS, seed, copies, spare)
     return embedded_scenes(run / RAWS, options["seed"])

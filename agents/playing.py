@@ -16,6 +16,8 @@ from attiqa.errors import InputError
 from isp_env.envs.core import Core
 from isp_env.envs.tools import ToolsTask
 
+Decide = Callable[[Observations], np.ndarray]
+
 TASKS = {"tune": "isp_env/Tune-v0", "refine": "isp_env/Refine-v0", "tools": "isp_env/Tools-v0"}
 STEPS_AN_EPISODE = {"tune": 1, "refine": 5, "tools": 5}
 
@@ -52,34 +54,55 @@ def first_look(env: IspVecEnv, frames: np.ndarray) -> Observations:
     return env.seen(observation)
 
 
-def play(
-    env: IspVecEnv, frames: np.ndarray, decide: Callable[[Observations], np.ndarray]
-) -> tuple[Answer, int]:
+def looks(env: IspVecEnv, seed: int, first: Decide | None = None) -> Observations:
+    """What a policy may see of the first frames of `env`, one a slot, to standardise its inputs by.
+
+    These are the neutral renders and, where an episode has several looks, as many after an action of `first`,
+    or at random: each entry ``(N, ...)``.
+    """
+    seen = first_look(env, np.arange(env.num_envs))
+    if env.env.task.horizon == 1:
+        return seen
+    env.action_space.seed(seed)
+    actions = [env.action_space.sample() for _ in range(env.num_envs)]
+    step = env.env.step_tensors(first(seen) if first else np.stack(actions))
+    later = env.seen(step.final_observation or step.observation)
+    return {name: np.concatenate([rows, later[name]]) for name, rows in seen.items()}
+
+
+def play(env: IspVecEnv, frames: np.ndarray, decide: Decide) -> tuple[Answer, int]:
     """Let a policy act once on each of `frames` ``(B,)``, one a slot, until its episode ends.
 
+    Each look of an episode is scored, so an episode answers with the best of them, as a search does.
+
     Returns:
-        What the episodes ended at, a row a frame, and the most steps that one of them took.
+        The look of the highest potential that each episode came to, a row a frame, and the most steps that
+        one of them took.
     """
     task = env.env.task
     names = ("order", "strength") if isinstance(task, ToolsTask) else ("setting",)
     seen = first_look(env, frames)
-    last: dict[str, np.ndarray] = {}
+    best: dict[str, np.ndarray] = {}
+    highest = np.full(len(frames), -np.inf)
     running = np.ones(len(frames), dtype=bool)
     steps = 0
     while running.any():
         step = env.env.step_tensors(decide(seen))
         steps += 1
-        ended = running & step.terminated.cpu().numpy()
-        if step.final_observation is not None and step.final_info is not None:
-            for name in names:  # the observation's order counts in shares of the horizon, so info goes last
-                rows = (step.final_observation | step.final_info)[name].cpu().numpy()
-                last.setdefault(name, np.zeros_like(rows))[ended] = rows[ended]
-        running &= ~ended
+        # the observation's order counts in shares of the horizon, so info goes last
+        now = (step.final_observation or step.observation) | (step.final_info or step.info)
+        potential = now["potential"].cpu().numpy()
+        better = running & (potential > highest)
+        highest[better] = potential[better]
+        for name in names:
+            rows = now[name].cpu().numpy()
+            best.setdefault(name, np.zeros_like(rows))[better] = rows[better]
+        running &= ~step.terminated.cpu().numpy()
         seen = env.seen(step.observation)
     if isinstance(task, ToolsTask):
-        return Sequences(last["order"], last["strength"], task.tools), steps
+        return Sequences(best["order"], best["strength"], task.tools), steps
     core = task.core
-    return Settings(last["setting"].astype(np.float64), core.space, core.pipeline), steps
+    return Settings(best["setting"].astype(np.float64), core.space, core.pipeline), steps
 
 
 def exploration_spread(env: IspVecEnv, deviation: float, seed: int) -> float:

@@ -134,7 +134,9 @@ def check_action_space(algo: str, action_space: spaces.Space[Any]) -> None:
         )
 
 
-def policy_arguments(algo: str, hidden: list[int], log_std: float) -> dict[str, Any]:
+def policy_arguments(
+    algo: str, hidden: list[int], log_std: float, components: int = COMPONENTS, begun: bool = False
+) -> dict[str, Any]:
     """SB3's ``policy_kwargs`` for a MultiInputPolicy with `hidden` layers for actor and critic each.
 
     `log_std` is the logarithm of the initial deviation of a Gaussian policy, in units of half the action
@@ -143,7 +145,7 @@ def policy_arguments(algo: str, hidden: list[int], log_std: float) -> dict[str, 
     heads = {"pi": hidden, "vf": hidden} if algo in ON_POLICY else hidden
     arguments: dict[str, Any] = {"features_extractor_class": StandardisedExtractor, "net_arch": heads}
     if algo == "dpg":
-        arguments["features_extractor_kwargs"] = {"components": COMPONENTS}
+        arguments |= {"features_extractor_kwargs": {"components": components}, "begun": begun}
     if algo in ON_POLICY:
         arguments["log_std_init"] = log_std
     return arguments
@@ -155,12 +157,17 @@ def build_policy(
     action_space: spaces.Space[Any],
     hidden: list[int],
     log_std: float,
+    components: int = COMPONENTS,
+    begun: bool = False,
 ) -> BasePolicy:
     """The policy network alone, as SB3's `algo` would build it, at the identity."""
     check_action_space(algo, action_space)
     policy_class: Any = ALGORITHMS[algo].policy_aliases["MultiInputPolicy"]
     policy: BasePolicy = policy_class(
-        observation_space, action_space, lambda _: 0.0, **policy_arguments(algo, hidden, log_std)
+        observation_space,
+        action_space,
+        lambda _: 0.0,
+        **policy_arguments(algo, hidden, log_std, components, begun),
     )
     start_at_identity(policy, log_std)
     return policy
@@ -193,8 +200,12 @@ def calibrate(policy: BasePolicy, observations: Observations) -> None:
 
 
 def act(policy: BasePolicy, observations: Observations) -> np.ndarray:
-    """The policy's best actions, without exploration, inside the action space: ``(B, ...)``."""
-    actions, _ = policy.predict(observations, deterministic=True)
+    """The policy's best actions, without exploration, inside the action space: ``(B, ...)``.
+
+    Entries of the observations that it does not read are left out.
+    """
+    own = {key: observations[key] for key in policy.observation_space.spaces}  # type: ignore[attr-defined]
+    actions, _ = policy.predict(own, deterministic=True)
     return np.asarray(actions)
 
 

@@ -13,11 +13,11 @@ from gymnasium import spaces
 from safetensors import SafetensorError
 from stable_baselines3.common.policies import BasePolicy
 
-from agents.policy import ALGORITHMS, Observations, act, build_policy
+from agents.policy import ALGORITHMS, COMPONENTS, Observations, act, build_policy
 from attiqa.errors import InputError
 from attiqa.files import atomic_path, file_digest, read_json, write_json
 
-FORMAT = "attiqa-policy-1"
+FORMAT = "attiqa-policy-2"
 WEIGHTS = "policy.safetensors"
 CARD = "policy.json"
 
@@ -52,6 +52,7 @@ def describe_network(
     action_space: spaces.Space[Any],
     hidden: list[int],
     log_std: float,
+    begun: bool = False,
 ) -> dict[str, Any]:
     """What `load_policy` needs to build the network again, as JSON values."""
     if not isinstance(observation_space, spaces.Dict):
@@ -62,6 +63,8 @@ def describe_network(
         "action_space": _space_record(action_space),
         "hidden": hidden,
         "log_std": log_std,
+        "components": COMPONENTS,
+        "begun": begun,
     }
 
 
@@ -141,6 +144,8 @@ def _build(card: dict[str, Any], folder: Path) -> BasePolicy:
             _space(network["action_space"]),
             [int(size) for size in network["hidden"]],
             float(network["log_std"]),
+            int(network["components"]),
+            bool(network["begun"]),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder / CARD} is incomplete ({error!r}); copy both files of one run.") from None

@@ -19,6 +19,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.sac.policies import SACPolicy
 from torch import nn
 
+from agents.dpg import DPGPolicy
 from agents.judging import Judging
 from agents.playing import STEPS_AN_EPISODE, first_look, make_envs
 from agents.policy_file import StoredPolicy
@@ -187,6 +188,8 @@ def _best_action(policy: Any, seen: dict[str, torch.Tensor]) -> torch.Tensor:
         return policy.action_net(policy.mlp_extractor.forward_actor(features))
     if isinstance(policy, SACPolicy):
         return policy.actor.get_action_dist_params(seen)[0].tanh()
+    if isinstance(policy, DPGPolicy):
+        return policy(seen)
     return policy.actor(seen)  # TD3
 
 

@@ -110,7 +110,8 @@ def describe(network: PortablePolicy, stored: StoredPolicy) -> dict[str, Any]:
         "steps": STEPS_AN_EPISODE[network.task],
         "procedure": "run once; render the raw with the parameters"
         if network.task == "tune"
-        else "run `steps` times, each time on the raw rendered anew with the parameters of the time before",
+        else "run `steps` times, each time on the raw rendered anew with the parameters of the time before; "
+        "the training package keeps the parameters of the render that its reward likes best of them",
         "inputs": [entry(name) for name in network.inputs],
         "outputs": [entry(name) for name in network.outputs],
         "parameters": network.space.describe(),

@@ -6,6 +6,7 @@
       config.json              all that is needed to repeat the run, versions included
       metrics.csv              one row a rollout
       tensorboard/             the same as events
+      start/                   the policy that --start named
       checkpoint.safetensors   the whole state, for --resume
       policy.safetensors       the policy alone, with its card policy.json
       summary.json             the held-out table
@@ -33,6 +34,7 @@ CHECKPOINT = "checkpoint.safetensors"
 SUMMARY = "summary.json"
 REPORT = "report.png"
 TENSORBOARD = "tensorboard"
+START = "start"
 
 STEP = "time/total_timesteps"
 _PACKAGES = ("attiqa", "torch", "stable-baselines3", "gymnasium", "numpy", "rawpy", "kornia", "cma")

@@ -59,6 +59,11 @@ class TrainOptions:
     )
     algo: str = option("ppo", help="learner", choices=list(ALGORITHMS))
     task: str = option("tune", help="all parameters at once, changes in steps, or tools", choices=list(TASKS))
+    start: Path | None = option(
+        None,
+        help="for --task refine --algo dpg: folder of a policy of one look, which makes the first change",
+        metavar="RUN",
+    )
     judges: list[str] = option(
         [], help="further judges, outside the reward: no-reference metrics of pyiqa", metavar="NAME"
     )
@@ -84,6 +89,10 @@ class TrainOptions:
         help="raws to train on that are made of each photograph, or variations of each raw; 0 for a few "
         "hundred of them all",
     )
+    spare: bool = option(
+        False,
+        help="with --photos and --raws: every second raw to train on has no errors to mend",
+    )
     precision: str = option(
         "float32",
         help="of the reward's network while training; tables are always made in float32",
@@ -104,8 +113,10 @@ class TrainOptions:
             )
         if self.raws and self.photos:
             raise InputError("--raws and --photos are two sources; give one of them.")
-        if self.copies and not (self.raws or self.photos or self.resume):
-            raise InputError("--copies belongs to --photos and --raws; the embedded scenes have their own.")
+        if (self.copies or self.spare) and not (self.raws or self.photos or self.resume):
+            raise InputError(
+                "--copies and --spare belong to --photos and --raws; the embedded scenes have their own."
+            )
         if self.resume and self.out:
             raise InputError("--resume continues in the run's own folder; leave --out away.")
 

@@ -42,6 +42,7 @@ def build_model(
     device: str = "cpu",
     rollout: int = 128,
     steps_an_episode: int = 1,
+    begun: bool = False,
 ) -> BaseAlgorithm:
     """An SB3 algorithm over `env` that renders neutral until its first update.
 
@@ -52,6 +53,7 @@ def build_model(
         device: where the networks live.
         rollout: environment steps between two updates of an on-policy algorithm, over all slots.
         steps_an_episode: the longest episode; a rollout holds at least one whole episode a slot.
+        begun: whether another policy acts at the first look of an episode; dpg alone.
     """
     check_action_space(algo, env.action_space)
     steps = max(rollout // env.num_envs, steps_an_episode, 1)
@@ -59,7 +61,7 @@ def build_model(
     model = ALGORITHMS[algo](
         "MultiInputPolicy",
         env,
-        policy_kwargs=policy_arguments(algo, HIDDEN, LOG_STD),
+        policy_kwargs=policy_arguments(algo, HIDDEN, LOG_STD, begun=begun),
         seed=seed,
         device=device,
         **arguments,

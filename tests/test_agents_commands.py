@@ -62,7 +62,7 @@ def test_an_empty_folder_is_refused_in_a_sentence(capsys, tmp_path):
         (["--minutes", "nan"], "--minutes, --evaluate-every and --copies must not be negative"),
         (["--reward", "guarded:k=3"], "the guard has no option 'k=3'"),
         (["--copies", "-2"], "--copies must not be negative"),
-        (["--copies", "4"], "--copies belongs to --photos and --raws"),
+        (["--copies", "4"], "--copies and --spare belong to --photos and --raws"),
         (["--precision", "bfloat16", "--reward", "math:sqrt"], "the reward 'math:sqrt' computes as it likes"),
     ],
 )

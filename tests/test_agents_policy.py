@@ -101,8 +101,8 @@ def test_a_wide_input_becomes_its_first_principal_components():
 
 
 def test_fewer_frames_than_components_leave_the_others_at_zero():
-    sees = spaces.Dict({"features": spaces.Box(-9.0, 9.0, (40,), np.float32)})
-    features = np.random.default_rng(0).standard_normal((5, 40)).astype(np.float32)
+    sees = spaces.Dict({"features": spaces.Box(-9.0, 9.0, (90,), np.float32)})
+    features = np.random.default_rng(0).standard_normal((5, 90)).astype(np.float32)
     policy = build_policy("dpg", sees, ACTIONS, HIDDEN, log_std=-1.0)
     calibrate(policy, {"features": features})
     tensors, _ = policy.obs_to_tensor({"features": features})

@@ -50,27 +50,37 @@ def scores(eye: QualityModel) -> Judging:
     return Judging(eye, eye.features, eye.score, {}, {"eye": {"name": "tiny", "digest": eye.digest}})
 
 
-def policy(folder: Path, scores: Judging, task: str = "tune", algo: str = "ppo") -> StoredPolicy:
+def policy(
+    folder: Path, scores: Judging, task: str = "tune", algo: str = "ppo", begun: bool = False
+) -> StoredPolicy:
     """One that answers differently to every picture, as training would have it."""
     frames = RandomFrames([SIZE])
     core = Core(frames, SPACE, Pipeline(SPACE), scores.score, short_side=64, encoder=scores.encoder)
     env = make_envs(task, core, 1)
     torch.manual_seed(1)
-    network = build_policy(algo, env.observation_space, env.action_space, [16], -1.0)
+    network = build_policy(algo, env.observation_space, env.action_space, [16], -1.0, begun=begun)
     with torch.no_grad():
         for weights in network.parameters():
             weights.add_(0.3 * torch.randn_like(weights))
     about = {"task": task, "parameters": SPACE.describe(), "short_side": 64, "eye": scores.about["eye"]}
-    described = describe_network(algo, env.observation_space, env.action_space, [16], -1.0)
+    described = describe_network(algo, env.observation_space, env.action_space, [16], -1.0, begun)
     save_policy(folder, network, described, about)
     return load_policy(folder)
 
 
 @pytest.mark.parametrize(
-    "task, algo", [("tune", "dpg"), ("tune", "ppo"), ("refine", "a2c"), ("tune", "sac"), ("refine", "td3")]
+    "task, algo",
+    [
+        ("tune", "dpg"),
+        ("tune", "ppo"),
+        ("refine", "a2c"),
+        ("tune", "sac"),
+        ("refine", "td3"),
+        ("refine", "dpg"),
+    ],
 )
 def test_the_network_sets_what_the_policy_sets_in_its_environment(tmp_path, scores, eye, task, algo):
-    stored = policy(tmp_path, scores, task, algo)
+    stored = policy(tmp_path, scores, task, algo, begun=(task, algo) == ("refine", "dpg"))
     network = PortablePolicy(stored, eye, SIZE).eval()
     with torch.no_grad():
         parity = check_parity(

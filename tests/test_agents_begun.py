@@ -1,0 +1,116 @@
+"""A policy of several looks that begins with what a policy of one look has learnt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from agents import train_isp
+from agents.checkpoint import load_checkpoint
+from agents.evaluation import Bench
+from agents.experiment import Experiment
+from agents.launch import check_inputs
+from agents.playing import first_look, make_envs
+from agents.policy_file import StoredPolicy, load_policy
+from agents.runs import CHECKPOINT
+from attiqa.errors import InputError
+from attiqa.options import as_record
+from tests.fakes import MeanGrey, small_core
+
+SIZES = tuple((72, 72 + 8 * (number % 2)) for number in range(10))
+
+
+def experiment(run: Path, **options: object) -> Experiment:
+    run.mkdir(exist_ok=True)
+    core = small_core(MeanGrey(0.45), sizes=SIZES)
+    arguments: dict[str, object] = {"steps": 320, "num_envs": 16, "algo": "dpg"} | options
+    bench = Bench(core, lambda images: images.mean(dim=(1, 2, 3)))
+    return Experiment(run, core, bench, **arguments)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def one_look(tmp_path_factory: pytest.TempPathFactory) -> StoredPolicy:
+    """A little trained, so that it answers."""
+    run = tmp_path_factory.mktemp("runs") / "tune"
+    built = experiment(run, steps=512)
+    built.about = {"short_side": 72}
+    built.train()
+    built.conclude({"neutral": built.bench.neutral(), "policy": built.policy()}, 1.0)
+    return load_policy(run)
+
+
+def test_the_first_change_is_the_one_look_policys_and_the_next_the_learners(one_look, tmp_path):
+    built = experiment(tmp_path / "run", task="refine", first=one_look)
+    core = built.bench.core
+    frames = np.arange(len(core))
+    expected = one_look.act(first_look(make_envs("tune", core, len(core), "dpg"), frames))
+    assert np.abs(expected).max() > 0.05
+    env = make_envs("refine", core, len(core), "dpg")
+    seen = first_look(env, frames)
+    chosen = built.model.predict(seen, deterministic=True)[0]  # type: ignore[arg-type]
+    np.testing.assert_allclose(chosen, expected, atol=1e-6)
+    later = env.seen(env.env.step_tensors(chosen).observation)
+    # the learner's own actor starts at the identity
+    unlearnt = built.model.predict(later, deterministic=True)[0]  # type: ignore[arg-type]
+    np.testing.assert_allclose(unlearnt, 0.0, atol=1e-6)
+
+
+def test_the_first_change_is_neither_explored_nor_learnt(one_look, tmp_path):
+    built = experiment(tmp_path / "run", task="refine", first=one_look)
+    before = {name: value.clone() for name, value in built.model.policy.state_dict().items()}
+    built.train()
+    after = built.model.policy.state_dict()
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert not {name for name in changed if name.startswith("first.")}
+    assert {name for name in changed if name.startswith("actor.mu")}
+    replay = built.model.replay_buffer  # type: ignore[attr-defined]
+    core, frames = built.bench.core, np.arange(len(built.bench.core))
+    answers = one_look.act(first_look(make_envs("tune", core, len(core), "dpg"), frames))
+    distance = np.abs(replay.actions[: replay.pos, :, None] - answers).max(axis=-1).min(axis=-1)  # (T, slots)
+    first = np.arange(replay.pos) % 5 == 0
+    assert distance[first].max() < 1e-5
+    assert np.median(distance[~first]) > 0.01
+
+
+def test_a_run_with_a_start_is_resumed_and_stored(one_look, tmp_path):
+    whole = experiment(tmp_path / "whole", task="refine", first=one_look)
+    whole.train()
+    half = experiment(tmp_path / "half", task="refine", first=one_look, steps=160)
+    half.train()
+    rest = experiment(tmp_path / "half", task="refine", first=one_look, seed=5)
+    load_checkpoint(tmp_path / "half" / CHECKPOINT, rest.model)
+    for name, value in half.model.policy.state_dict().items():
+        torch.testing.assert_close(rest.model.policy.state_dict()[name], value, rtol=0, atol=0)
+    whole.conclude({"neutral": whole.bench.neutral(), "policy": whole.policy()}, 1.0)
+    stored = load_policy(tmp_path / "whole")
+    seen = first_look(make_envs("refine", whole.bench.core, len(SIZES), "dpg"), np.arange(len(SIZES)))
+    np.testing.assert_array_equal(stored.act(seen), whole.model.predict(seen, deterministic=True)[0])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("other", [["--task", "tune"], ["--task", "refine", "--algo", "ppo"]])
+def test_a_start_belongs_to_refine_and_dpg(other, tmp_path, capsys):
+    shipped = Path(train_isp.__file__).parent / "policies" / "photographs"
+    given = ["--algo", "dpg", *other, "--start", str(shipped), "--out", str(tmp_path / "run")]
+    assert train_isp.main(given) == 2
+    assert "--start belongs to --task refine --algo dpg" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_start_of_another_kind_is_refused(one_look, tmp_path):
+    options = as_record(train_isp.TrainOptions(task="refine", algo="dpg", start=tmp_path))
+    with pytest.raises(InputError, match="does not exist"):
+        check_inputs(options | {"device": "cpu"})
+    stored = tmp_path / "other"
+    other = experiment(stored, algo="ppo", steps=128)
+    other.about = {"short_side": 256}
+    other.conclude({"neutral": other.bench.neutral(), "policy": other.policy()}, 1.0)
+    with pytest.raises(InputError, match="of tune and ppo, with 256 pixels"):
+        check_inputs(options | {"device": "cpu", "start": str(stored)})
+
+
+def test_spare_needs_raws_or_photographs(capsys):
+    assert train_isp.main(["--spare"]) == 2
+    assert "--copies and --spare belong to" in capsys.readouterr().err
