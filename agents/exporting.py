@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -28,6 +30,9 @@ from attiqa.threads import thread_pool
 from isp_env.frame import RawFrame
 from isp_env.raw import RAW_SUFFIXES
 from isp_env.sources import distinct, read_frame, unique_names
+
+_STAGE = ".export-"  # where the products of one file wait for each other
+_ABANDONED_SECONDS = 3600.0
 
 AHEAD = 2  # files decoded while another is rendered; each takes 12 bytes a pixel
 
@@ -116,6 +121,7 @@ def export(
     result = Exported()
     jobs = _jobs(inputs, out, products, overwrite, result)
     out.mkdir(parents=True, exist_ok=True)  # where that is refused, nothing needs to be rendered
+    _sweep(out)
     bar = tqdm(total=len(jobs), desc="exporting", unit="file", disable=None)
     try:
         for job, decoded in _decode_ahead(jobs):
@@ -189,6 +195,13 @@ def _export(enhancer: Enhancer, job: _Job, frame: RawFrame, products: Products) 
         write_picture(paths["picture"], pixels, products.kind, products.quality, read_exif(job.source))
 
 
+def _sweep(out: Path) -> None:
+    """Take away what killed processes left of `_staged`; another export into `out` may be at work."""
+    for folder in out.glob(f"{_STAGE}*"):
+        if time.time() - folder.stat().st_mtime > _ABANDONED_SECONDS:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextmanager
 def _staged(paths: dict[str, Path], out: Path) -> Iterator[dict[str, Path]]:
     """Yield other places for the files at `paths` below `out`; from there they move when all are written.
@@ -196,7 +209,7 @@ def _staged(paths: dict[str, Path], out: Path) -> Iterator[dict[str, Path]]:
     So a failure, a stop or a killed process leaves of one file all that was there before, and nothing else
     but a hidden folder.
     """
-    with TemporaryDirectory(prefix=".export-", dir=out) as folder:
+    with TemporaryDirectory(prefix=_STAGE, dir=out) as folder:
         staged = {what: Path(folder) / path.relative_to(out) for what, path in paths.items()}
         yield staged
         for what, path in paths.items():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
+import time
 from pathlib import Path
 
 import cv2
@@ -254,6 +256,17 @@ def test_a_file_that_fails_at_its_end_leaves_nothing_and_stops_nobody(enhancer, 
         "scene-01.jpg",
         "scene-01.json",
     ]
+
+
+def test_what_a_killed_export_left_is_taken_away_and_what_another_writes_is_not(enhancer, raws, tmp_path):
+    for name, age in ((".export-old", 7200.0), (".export-new", 10.0)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "scene-00.jpg").touch()
+        moment = time.time() - age
+        os.utime(tmp_path / name, (moment, moment))
+    export(enhancer, raws[:1], tmp_path)
+    assert not (tmp_path / ".export-old").exists()
+    assert (tmp_path / ".export-new" / "scene-00.jpg").exists()
 
 
 def test_an_interrupted_export_leaves_nothing_half_done(enhancer, raws, tmp_path, monkeypatch):

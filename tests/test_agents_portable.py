@@ -128,7 +128,7 @@ def test_torchscript_runs_where_this_package_is_not(tmp_path, scores, eye):
 def test_onnx_does_what_the_policy_does_for_any_batch(tmp_path, scores, eye):
     import onnxruntime
 
-    stored = policy(tmp_path, scores, "refine")
+    stored = policy(tmp_path, scores, "refine", "dpg", begun=True)
     network = PortablePolicy(stored, eye, SIZE).eval()
     manifest = write_portable(tmp_path / "out", network, stored, scores, ["onnx"])
     assert manifest["files"]["policy.onnx"]["parity"]["largest_difference"] < 1e-4
