@@ -22,7 +22,7 @@ from agents.policy_file import load_weights
 from attiqa.errors import InputError
 from attiqa.files import atomic_path
 
-FORMAT = "attiqa-run-1"
+FORMAT = "attiqa-run-2"
 Tensors = dict[str, torch.Tensor]
 
 # of DQN: steps since its target was last copied, and the share of actions that are drawn

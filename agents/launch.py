@@ -139,13 +139,15 @@ def _check_start(stored: StoredPolicy, options: Mapping[str, Any]) -> None:
     asked = (options["task"], options["algo"])
     if asked != ("refine", "dpg"):
         raise InputError(f"--start belongs to --task refine --algo dpg; got {' and '.join(asked)}.")
-    network = stored.card["network"]
-    came = (stored.card["task"], network["algo"], network["hidden"], network["components"])
-    if came != ("tune", "dpg", HIDDEN, COMPONENTS) or stored.card["short_side"] != options["short_side"]:
+    card, network = stored.card, stored.card["network"]
+    names = tuple(row["name"] for row in card.get("parameters", ()))
+    came = (card.get("task"), stored.algo, card.get("short_side"))
+    built = (names, network["hidden"], network["components"])
+    if came != ("tune", "dpg", options["short_side"]) or built != (TUNE_PARAMETERS, HIDDEN, COMPONENTS):
         raise InputError(
-            f"--start takes a policy of --task tune --algo dpg of this version and preview size "
-            f"({options['short_side']}); {options['start']} is of {came[0]} and {came[1]}, with "
-            f"{stored.card['short_side']} pixels."
+            f"--start takes a policy that this version trained with --task tune --algo dpg and --short-side "
+            f"{options['short_side']}; {options['start']} is one of {came[0]}, {came[1]} and {came[2]}, with "
+            f"{len(names)} parameters."
         )
 
 

@@ -107,7 +107,7 @@ def test_a_start_of_another_kind_is_refused(one_look, tmp_path):
     other = experiment(stored, algo="ppo", steps=128)
     other.about = {"short_side": 256}
     other.conclude({"neutral": other.bench.neutral(), "policy": other.policy()}, 1.0)
-    with pytest.raises(InputError, match="of tune and ppo, with 256 pixels"):
+    with pytest.raises(InputError, match="is one of tune, ppo and 256, with 2 parameters"):
         check_inputs(options | {"device": "cpu", "start": str(stored)})
 
 
