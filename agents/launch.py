@@ -87,6 +87,8 @@ def build_experiment(run: Path, options: Mapping[str, Any]) -> tuple[Experiment,
     failed = dict(failure for core in cores for failure in core.table.failures)
     scenes.failures.extend((Path(name), sentence) for name, sentence in failed.items())
     bench = Bench(cores[-1], scores.score, scores.judges, scenes.clusters(cores[-1].names))
+    first = _first(run, options, scores)
+    start = {"start": {"policy_digest": first.digest}} if first else {}
     experiment = Experiment(
         run,
         cores[0],
@@ -98,8 +100,8 @@ def build_experiment(run: Path, options: Mapping[str, Any]) -> tuple[Experiment,
         num_envs=options["num_envs"],
         every=options.get("evaluate_every") or 0,  # runs of earlier versions have neither
         patience=(options.get("patience") or 0) if options.get("stop_when") == "plateau" else 0,
-        first=_first(run, options, scores),
-        about=scores.about | {"short_side": short_side, "held_out_is_training": scenes.alone},
+        first=first,
+        about=scores.about | {"short_side": short_side, "held_out_is_training": scenes.alone} | start,
     )
     return experiment, scenes
 
