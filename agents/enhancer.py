@@ -16,6 +16,7 @@ from agents.judging import Judging
 from agents.playing import make_envs, play
 from agents.policy_file import StoredPolicy
 from attiqa.errors import InputError
+from attiqa.model import DEFAULT_MODEL
 from isp_env.envs.core import Core
 from isp_env.frame import RawBatch, RawFrame
 from isp_env.parameters import ParameterSpace
@@ -63,6 +64,18 @@ def check_card(card: Mapping[str, Any], scores: Judging) -> None:
             f"the policy sees through {wanted['name']} {digest[:12]}..., and this installation "
             f"has {scores.about['eye']['digest'][:12]}...; train again, or install the one it came from."
         )
+
+
+def chooser(card: Mapping[str, Any]) -> str:
+    """The name of the reward that chooses the best of a policy's looks; `InputError` where it has none.
+
+    One look is the answer whatever it scores: there the score of the tables will do.
+    """
+    if card.get("task") == "tune":
+        return DEFAULT_MODEL
+    if not isinstance(card.get("reward"), str):
+        raise InputError("the policy's card is incomplete (it names no reward); copy the whole run folder.")
+    return str(card["reward"])
 
 
 class Enhancer:

@@ -73,7 +73,7 @@ class Experiment:
             algo, self.env, seed=seed, steps_an_episode=STEPS_AN_EPISODE[task], begun=self.begun
         )
         everywhere = make_envs(task, training, len(training), algo)
-        calibrate(self.model.policy, looks(everywhere, seed, first.act if first else None))
+        calibrate(self.model.policy, looks(everywhere, first.act if first else None))
         if first and isinstance(self.model.policy, DPGPolicy):
             self.model.policy.begin(first.policy)
         self._stage = make_envs(task, bench.core, len(bench), algo)

@@ -13,15 +13,13 @@ from pathlib import Path
 if not __package__:  # run as a script, from whatever directory: the checkout is where imports begin
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from agents.enhancer import Enhancer
+from agents.enhancer import Enhancer, chooser
 from agents.exporting import Products, export
 from agents.image_files import SUFFIXES
 from agents.judging import judging
-from agents.playing import STEPS_AN_EPISODE
 from agents.policy_file import load_policy
 from attiqa.devices import pick_device
 from attiqa.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, command
-from attiqa.model import DEFAULT_MODEL
 from attiqa.options import option, parse
 
 
@@ -54,11 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parse(ExportOptions, argv, prog="export.py", description=" ".join(__doc__.split()))
     stored = load_policy(options.run)
     device = str(pick_device(options.device))
-    # one look is the answer whatever it scores; only of several the reward chooses the best
-    reward = (
-        DEFAULT_MODEL if STEPS_AN_EPISODE.get(str(stored.card.get("task"))) == 1 else stored.card["reward"]
-    )
-    enhancer = Enhancer(stored, judging(reward, device), device)
+    enhancer = Enhancer(stored, judging(chooser(stored.card), device), device)
     done = export(
         enhancer,
         options.input,

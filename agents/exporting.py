@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from agents.lut import build_lut, write_cube
 from agents.sheets import draw_sheet, in_units
 from agents.xmp import unmapped, write_xmp
 from attiqa.errors import InputError, describe_os_error
-from attiqa.files import write_json
+from attiqa.files import is_abandoned, write_json
 from attiqa.images import IMAGE_SUFFIXES, list_images
 from attiqa.threads import thread_pool
 from isp_env.frame import RawFrame
@@ -32,7 +31,6 @@ from isp_env.raw import RAW_SUFFIXES
 from isp_env.sources import distinct, read_frame, unique_names
 
 _STAGE = ".export-"  # where the products of one file wait for each other
-_ABANDONED_SECONDS = 3600.0
 
 AHEAD = 2  # files decoded while another is rendered; each takes 12 bytes a pixel
 
@@ -198,7 +196,7 @@ def _export(enhancer: Enhancer, job: _Job, frame: RawFrame, products: Products) 
 def _sweep(out: Path) -> None:
     """Take away what killed processes left of `_staged`; another export into `out` may be at work."""
     for folder in out.glob(f"{_STAGE}*"):
-        if time.time() - folder.stat().st_mtime > _ABANDONED_SECONDS:
+        if is_abandoned(folder.stat().st_mtime):
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -54,18 +54,16 @@ def first_look(env: IspVecEnv, frames: np.ndarray) -> Observations:
     return env.seen(observation)
 
 
-def looks(env: IspVecEnv, seed: int, first: Decide | None = None) -> Observations:
+def looks(env: IspVecEnv, first: Decide | None = None) -> Observations:
     """What a policy may see of the first frames of `env`, one a slot, to standardise its inputs by.
 
-    These are the neutral renders and, where an episode has several looks, as many after an action of `first`,
-    or at random: each entry ``(N, ...)``.
+    These are the neutral renders and, where `first` makes the first change of an episode, as many after it:
+    each entry ``(N, ...)``.
     """
     seen = first_look(env, np.arange(env.num_envs))
-    if env.env.task.horizon == 1:
+    if first is None:
         return seen
-    env.action_space.seed(seed)
-    actions = [env.action_space.sample() for _ in range(env.num_envs)]
-    step = env.env.step_tensors(first(seen) if first else np.stack(actions))
+    step = env.env.step_tensors(first(seen))
     later = env.seen(step.final_observation or step.observation)
     return {name: np.concatenate([rows, later[name]]) for name, rows in seen.items()}
 

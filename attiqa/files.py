@@ -7,6 +7,7 @@ import json
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,6 +60,14 @@ def _refusal(error: Exception, temporary: str) -> int | None:
     # errors of other libraries, such as ssl's, have numbers of their own
     is_systems = error.errno is not None and error.strerror == os.strerror(error.errno)
     return error.errno if is_systems and error.filename in (None, temporary) else None
+
+
+def is_abandoned(modified: float) -> bool:
+    """Whether something unfinished, last written at `modified` (seconds since 1970), has no writer any more.
+
+    A process that was killed leaves such files; nobody takes an hour between two writes (our choice).
+    """
+    return time.time() - modified > 3600.0
 
 
 def write_text(path: str | Path, text: str) -> None:

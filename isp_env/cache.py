@@ -19,11 +19,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from attiqa.errors import InputError
-from attiqa.files import atomic_path, file_digest, write_text
+from attiqa.files import atomic_path, file_digest, is_abandoned, write_text
 
 _SUFFIX = ".safetensors"
 _SETTLED_SECONDS = 2.0  # a file changed more recently may change again within its time stamp
-_WRITING_SECONDS = 3600.0  # an unfinished file that is older was left by a process that was killed
 
 Entry = tuple[dict[str, Tensor], dict[str, str]]
 
@@ -107,7 +106,7 @@ class PreviewCache:
                 status = path.stat()
             except FileNotFoundError:
                 continue  # another process was faster
-            if path.name.startswith(".") and time.time() - status.st_mtime < _WRITING_SECONDS:
+            if path.name.startswith(".") and not is_abandoned(status.st_mtime):
                 continue  # another process is writing it
             used.append((status.st_mtime, status.st_size, path))
         total = sum(size for _, size, _ in used)

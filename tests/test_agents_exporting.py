@@ -18,7 +18,7 @@ from PIL import Image, ImageCms
 from PIL.ExifTags import IFD, Base
 
 from agents.answers import Settings
-from agents.enhancer import Enhancer
+from agents.enhancer import Enhancer, chooser
 from agents.evaluation import Bench
 from agents.exif import read_exif
 from agents.experiment import Experiment
@@ -256,6 +256,13 @@ def test_a_file_that_fails_at_its_end_leaves_nothing_and_stops_nobody(enhancer, 
         "scene-01.jpg",
         "scene-01.json",
     ]
+
+
+def test_only_a_policy_of_several_looks_needs_a_reward_to_choose_by():
+    assert chooser({"task": "tune", "reward": "guarded"}) == "attiqa-mini"
+    assert chooser({"task": "refine", "reward": "guarded"}) == "guarded"
+    with pytest.raises(InputError, match="names no reward"):
+        chooser({"task": "refine"})
 
 
 def test_what_a_killed_export_left_is_taken_away_and_what_another_writes_is_not(enhancer, raws, tmp_path):
