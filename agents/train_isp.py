@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,17 @@ import torch
 from agents.launch import build_experiment, check_inputs, finish
 from agents.playing import TASKS
 from agents.policy import ALGORITHMS
-from agents.runs import command_line, new_run, read_config, versions
+from agents.runs import CONFIG, command_line, new_run, read_config, versions
 from attiqa.devices import pick_device
 from attiqa.errors import EXIT_OK, InputError, command
+from attiqa.files import write_json
 from attiqa.model import PRECISIONS
-from attiqa.options import as_record, option, parse
+from attiqa.options import as_record, option, parse, said
 
 DEFAULT_STEPS = 5632
 DEFAULT_PATIENCE = 3
 # what a sitting may have of its own; the rest is the run's
-CHANGEABLE = ("steps", "stop_when", "patience", "minutes", "threads")
+CHANGEABLE = ("steps", "stop_when", "patience", "minutes", "threads", "spare")
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ class TrainOptions:
     )
     spare: bool = option(
         False,
-        help="with --photos and --raws: every second raw to train on has no errors to mend",
+        help="with --photos and --raws: every second raw to train on is as a camera leaves it in good light; "
+        "with --resume from there on",
     )
     precision: str = option(
         "float32",
@@ -129,7 +132,8 @@ def main(argv: list[str] | None = None) -> int:
         torch.set_num_threads(given.threads)
     if given.resume:
         run = given.resume
-        options = _continued(read_config(run)["options"], given)
+        config = read_config(run)
+        options = _continued(config["options"], given, said(TrainOptions, argv))
     else:
         options = as_record(given) | {
             "steps": given.steps or DEFAULT_STEPS,
@@ -144,23 +148,29 @@ def main(argv: list[str] | None = None) -> int:
         if not given.resume:  # nothing was learnt yet: the same --out may be tried again
             shutil.rmtree(run, ignore_errors=True)
         raise
+    if given.resume and given.spare:  # the next sitting goes on with these raws, whether it says so or not
+        write_json(run / CONFIG, config | {"options": config["options"] | {"spare": True}})
     finish(experiment, scenes, options, continued=given.resume is not None)
     return EXIT_OK
 
 
-def _continued(own: dict[str, Any], given: TrainOptions) -> dict[str, Any]:
-    """The options of a run that goes on; `InputError` where others were given than it was started with."""
+def _continued(own: dict[str, Any], given: TrainOptions, named: Collection[str]) -> dict[str, Any]:
+    """The options of a run that goes on; `InputError` where others were `named` than it was started with."""
     asked, defaults = as_record(given), as_record(TrainOptions())
-    for name, value in asked.items():
-        unsaid = defaults[name]
-        if name in (*CHANGEABLE, "resume") or value in (unsaid, own.get(name, unsaid)):
+    for name in sorted(set(named) - {*CHANGEABLE, "resume"}):
+        started = own.get(name, defaults[name])
+        if asked[name] == started:
             continue
         flag = f"--{name.replace('_', '-')}"
         raise InputError(
-            f"{given.resume} was started with {flag} {own.get(name, unsaid)}, and {value} was given: a run "
-            f"goes on with its own options; leave {flag} away, or start a new run."
+            f"{given.resume} was started with {flag} {started}, and {asked[name]} was given: a run goes on "
+            f"with its own options; leave {flag} away, or start a new run."
         )
-    changed = {name: asked[name] for name in ("steps", "stop_when", "patience") if asked[name]}
+    if given.spare and not (own.get("raws") or own.get("photos")):
+        raise InputError(
+            f"{given.resume} trains on the embedded scenes, which have no --spare; leave it away."
+        )
+    changed = {name: asked[name] for name in ("steps", "stop_when", "patience", "spare") if asked[name]}
     return own | changed | {"minutes": given.minutes}
 
 

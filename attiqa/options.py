@@ -51,6 +51,15 @@ def parse(options: type[Options], argv: Sequence[str] | None, *, prog: str, desc
     return from_namespace(options, parser.parse_args(argv))
 
 
+def said(options: type, argv: Sequence[str] | None) -> set[str]:
+    """The fields of the dataclass `options` that the arguments name, whether or not with their defaults."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add_options(parser, options)
+    unsaid = object()
+    parser.set_defaults(**{field.name: unsaid for field in dataclasses.fields(options)})
+    return {name for name, value in vars(parser.parse_args(argv)).items() if value is not unsaid}
+
+
 def add_options(parser: argparse.ArgumentParser, options: type) -> None:
     """Add one argument per field of the dataclass `options`."""
     hints = typing.get_type_hints(options)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agents import evaluate, export, train_isp
-from attiqa.files import write_json
+from attiqa.files import read_json, write_json
 from attiqa.options import as_record
 
 AGENTS = Path(train_isp.__file__).parent
@@ -84,16 +84,32 @@ def test_resuming_what_is_no_run_is_refused(capsys, tmp_path):
 
 
 def test_resuming_with_options_that_the_run_was_not_started_with_is_refused(capsys, tmp_path):
-    given = train_isp.TrainOptions(seed=5, raws=[Path("RAWS")], device="cpu")
+    given = train_isp.TrainOptions(algo="dpg", seed=5, raws=[Path("RAWS")], device="cpu")
     write_json(tmp_path / "config.json", {"options": as_record(given)})
     resume = ["--resume", str(tmp_path)]
-    for wrong, flag in ((["--seed", "7"], "--seed 5, and 7"), (["--algo", "a2c"], "--algo ppo, and a2c")):
+    # the second names what a new run has by default
+    for wrong, flag in ((["--seed", "7"], "--seed 5, and 7"), (["--algo", "ppo"], "--algo dpg, and ppo")):
         assert f"was started with {flag} was given" in refused(capsys, train_isp.main([*resume, *wrong]))
     # what it has itself, and what a sitting may have of its own, is not what stops it
     own = ["--seed", "5", "--raws", "RAWS", "--steps", "9", "--patience", "2"]
     assert "RAWS does not exist" in refused(capsys, train_isp.main([*resume, *own]))
     write_json(tmp_path / "config.json", ["something else"])
     assert "it has no options" in refused(capsys, train_isp.main(resume))
+
+
+def test_a_run_that_goes_on_with_spare_raws_keeps_them(capsys, tmp_path, monkeypatch):
+    built = []
+    monkeypatch.setattr(train_isp, "build_experiment", lambda run, options: (built.append(options), None))
+    monkeypatch.setattr(train_isp, "finish", lambda *_, **__: None)
+    given = as_record(train_isp.TrainOptions(raws=[Path("RAWS")], device="cpu"))
+    write_json(tmp_path / "config.json", {"options": given, "versions": {"attiqa": "1"}})
+    for wanted, said in ((False, []), (True, ["--spare"]), (True, [])):
+        assert train_isp.main(["--resume", str(tmp_path), *said]) == 0
+        assert built[-1]["spare"] == wanted
+    assert read_json(tmp_path / "config.json", "a config")["versions"] == {"attiqa": "1"}
+    write_json(tmp_path / "config.json", {"options": given | {"raws": []}})
+    refusal = refused(capsys, train_isp.main(["--resume", str(tmp_path), "--spare"]))
+    assert "trains on the embedded scenes, which have no --spare" in refusal
 
 
 def test_export_and_evaluate_without_a_run_are_refused(capsys, tmp_path):
