@@ -147,6 +147,8 @@ def _replay(model: OffPolicyAlgorithm) -> Tensors:
 def _restore_replay(model: OffPolicyAlgorithm, tensors: Tensors, counters: dict[str, Any]) -> None:
     buffer: Any = model.replay_buffer
     for name, target in _memory(buffer).items():
+        if counters["full"] and len(tensors[name]) != len(target):
+            raise ValueError(f"its memory keeps {len(tensors[name])} steps, this version's {len(target)}")
         target[: len(tensors[name])] = tensors[name].numpy()
     buffer.pos, buffer.full = counters["pos"], counters["full"]
 

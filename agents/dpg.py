@@ -191,11 +191,16 @@ class DPG(OffPolicyAlgorithm):
         self._setup_model()
 
     def _setup_model(self) -> None:
+        # SB3 makes its own memory, of whole observations, only where there is none
+        self.replay_buffer = self._memory(1, 1)
         super()._setup_model()
         # what the networks read of an observation is a hundred numbers of three thousand, and stays as it is
-        self.replay_buffer = ReplayBuffer(
-            self.buffer_size,
-            spaces.Box(-np.inf, np.inf, (self.policy.actor.features_dim,), np.float32),
+        self.replay_buffer = self._memory(self.buffer_size, self.policy.actor.features_dim)
+
+    def _memory(self, size: int, features: int) -> ReplayBuffer:
+        return ReplayBuffer(
+            size,
+            spaces.Box(-np.inf, np.inf, (features,), np.float32),
             self.action_space,
             device=self.device,
             n_envs=self.n_envs,

@@ -94,7 +94,7 @@ def _recipe(algo: str, steps: int, slots: int, action_shape: tuple[int, ...]) ->
         }
     if algo == "dpg":
         return {
-            "buffer_size": 50_000,
+            "buffer_size": 500_000,  # every render of a long run, at half a kilobyte each; taken as they come
             "learning_starts": 0,  # before it SB3 would draw actions from the corners of the box
             "batch_size": 256,
             "train_freq": 1,
