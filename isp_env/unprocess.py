@@ -49,6 +49,8 @@ class Cameras:
         as_shot: ``(B, 3)``, the white balance that the file will carry, green at 1.
         exposure: ``(B,)``, EV by which the sensor caught more light than the photograph shows.
         saturation: ``(B,)``, chroma that is left of the photograph's, 1 being all.
+        tone: ``(B,)``, share of the smoothstep that the photograph is freed of; 1 is the paper's.
+        lift: ``(B,)``, octaves of a power law that the photograph is freed of; above 0 the scene darkens.
         shot_noise: ``(B,)``, variance a unit of signal, camera linear.
         read_noise: ``(B,)``, variance at black.
     """
@@ -58,6 +60,8 @@ class Cameras:
     as_shot: Tensor
     exposure: Tensor
     saturation: Tensor
+    tone: Tensor
+    lift: Tensor
     shot_noise: Tensor
     read_noise: Tensor
 
@@ -73,6 +77,8 @@ def draw_cameras(
     balance_error: Range = (0.0, 0.0),
     saturation: Range = (1.0, 1.0),
     shot_noise: Range = (1e-4, 0.012),
+    tone: Range = (1.0, 1.0),
+    lift: Range = (0.0, 0.0),
 ) -> Cameras:
     """Draw `count` cameras; every range is uniform unless said otherwise.
 
@@ -84,10 +90,16 @@ def draw_cameras(
         saturation: chroma that is left, our addition.
         shot_noise: log-uniform (sec. 3.1); the paper's range spans ISO 100 to some 3200. The read noise
             follows it by the paper's log-linear law.
+        tone: share of the paper's tone curve that is undone, our addition.
+        lift: octaves of a power law that is undone too, our addition: cameras lift the middle of what
+            they develop, so that a raw without its camera's curve is darker there than the photograph.
     """
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(count, *shape, generator=generator)
+
+    def curve(low: float, high: float) -> Tensor:  # a single value leaves the generator as it is
+        return uniform(low, high) if low < high else torch.full((count,), float(low))
 
     weights = uniform(0.0, 1.0, len(_XYZ_TO_CAMERA))
     mixture = torch.einsum("bk,kij->bij", weights, torch.tensor(_XYZ_TO_CAMERA))
@@ -102,6 +114,8 @@ def draw_cameras(
         as_shot=gains * balance_error_gains(uniform(*balance_error), rgb_to_camera),
         exposure=uniform(*exposure),
         saturation=uniform(*saturation),
+        tone=curve(*tone),
+        lift=curve(*lift),
         shot_noise=log_shot.exp(),
         read_noise=log_read.exp(),
     )
@@ -140,8 +154,10 @@ def to_camera_linear(images: Tensor, cameras: Cameras) -> Tensor:
     images = images.clamp(0.0, 1.0)
     grey = images.mean(dim=1, keepdim=True)
     images = grey + _per_image(cameras.saturation) * (images - grey)
+    images = images ** torch.exp2(_per_image(cameras.lift))
     # the tone curve that most cameras apply, taken for a smoothstep, sec. 3.5
-    images = 0.5 - torch.sin(torch.asin(1.0 - 2.0 * images) / 3.0)
+    plain = 0.5 - torch.sin(torch.asin(1.0 - 2.0 * images) / 3.0)
+    images = images.lerp(plain, _per_image(cameras.tone))
     # our choice: the sRGB curve instead of the paper's power of 2.2, because our render ends in it
     linear = apply_matrix(srgb_to_linear(images), cameras.rgb_to_camera)
     linear = linear * torch.exp2(_per_image(cameras.exposure))
@@ -160,21 +176,24 @@ def add_noise(mosaic: Tensor, cameras: Cameras, generator: torch.Generator) -> T
     """Shot and read noise (sec. 3.1): normal, of variance ``shot * signal + read``.
 
     Args:
-        mosaic: ``(B, H, W)``, camera linear.
+        mosaic: ``(B, ...)``, camera linear.
         cameras: B of them.
         generator: on the mosaic's device.
     """
-    variance = cameras.shot_noise[:, None, None] * mosaic + cameras.read_noise[:, None, None]
+    shape = (-1, *(1,) * (mosaic.ndim - 1))
+    variance = cameras.shot_noise.view(shape) * mosaic + cameras.read_noise.view(shape)
     noise = torch.randn(mosaic.shape, generator=generator, device=mosaic.device, dtype=mosaic.dtype)
     return mosaic + noise * variance.sqrt()
 
 
-def unprocess(images: Tensor, cameras: Cameras, generator: torch.Generator) -> Tensor:
+def unprocess(images: Tensor, cameras: Cameras, generator: torch.Generator, mosaic: bool = True) -> Tensor:
     """Photographs ``(B, 3, H, W)``, display sRGB, to noisy RGGB mosaics ``(B, H, W)``, camera linear.
 
-    Black is 0, so noise reaches below it; saturation is 1, above which nothing is.
+    Black is 0, so noise reaches below it; saturation is 1, above which nothing is. With `mosaic` False all
+    colours of each pixel stay, ``(B, 3, H, W)``: what a large mosaic is when it was averaged down.
     """
-    clean = mosaic_bayer(to_camera_linear(images, cameras))
+    linear = to_camera_linear(images, cameras)
+    clean = mosaic_bayer(linear) if mosaic else linear
     return add_noise(clean, cameras, generator).clamp(max=1.0)
 
 

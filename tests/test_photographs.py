@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import rawpy
 import torch
 from PIL import Image
 
 from attiqa.errors import InputError
 from isp_env.color import linear_to_srgb
-from isp_env.photographs import MANY_SCENES, Errors, UnprocessedPhotographs, Variety, write_scene
+from isp_env.photographs import (
+    CAREFUL,
+    HURRIED,
+    MANY_SCENES,
+    Errors,
+    UnprocessedPhotographs,
+    Variety,
+    write_scene,
+)
 from isp_env.raw import read_raw
 
 
@@ -72,6 +81,19 @@ def test_errors_are_taken_in_turn(tmp_path):
     light = torch.tensor([float(read_raw(path).image[1].mean()) for path in paths])
     torch.testing.assert_close(light[1::2], light[:4:2] / 4, rtol=0.02, atol=0)
     torch.testing.assert_close(light[::2], light[:1].expand(3), rtol=0.02, atol=0)
+
+
+def test_what_a_camera_leaves_in_good_light_has_all_colours_of_a_pixel(tmp_path):
+    rows = np.linspace(20, 200, 160).astype(np.uint8)
+    Image.fromarray(np.broadcast_to(rows[:, None, None], (160, 200, 3)).copy()).save(tmp_path / "ramp.png")
+    draw = torch.Generator().manual_seed(0)
+    paths = write_scene(
+        tmp_path, "ramp", tmp_path / "ramp.png", 4, (60, 80), errors=(HURRIED, CAREFUL), generator=draw
+    )
+    for path, mosaic in zip(paths, (True, False) * 2, strict=True):
+        with rawpy.imread(str(path)) as raw:
+            assert (raw.raw_pattern is not None) == mosaic
+    assert read_raw(paths[1]).image.shape == (3, 60, 80)
 
 
 def test_scenes_of_one_photograph_are_restyled_and_mirrored_where_asked(tmp_path):

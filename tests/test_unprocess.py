@@ -97,7 +97,29 @@ def test_the_same_seed_gives_the_same_mosaics_and_another_seed_others():
     assert not torch.equal(mosaics(3), mosaics(4))
 
 
+@pytest.mark.parametrize(("lift", "power"), [(0.0, 1.0), (1.0, 2.0)])
+def test_without_a_curve_the_camera_shows_the_photograph_and_a_lift_darkens_it(lift, power):
+    images = photographs()
+    cameras = draw_cameras(3, generator(), tone=(0.0, 0.0), lift=(lift, lift))
+    batch = as_batch(to_camera_linear(images, cameras), cameras)
+    linear = apply_matrix(batch.image * batch.white_balance[:, :, None, None], batch.color_matrix)
+    torch.testing.assert_close(linear_to_srgb(linear.clamp(0, 1)), images**power, atol=1e-4, rtol=0)
+
+
+def test_curves_of_one_value_leave_the_other_draws_as_they_are():
+    plain, curved = (draw_cameras(3, generator(), tone=tone) for tone in ((1.0, 1.0), (0.5, 0.5)))
+    torch.testing.assert_close(plain.read_noise, curved.read_noise, rtol=0, atol=0)
+    assert draw_cameras(50, generator(), tone=(0.2, 0.4)).tone.std() > 0.04
+
+
+def test_all_colours_of_a_pixel_stay_without_a_mosaic():
+    images, cameras = photographs(), draw_cameras(3, generator(), shot_noise=(1e-9, 1e-9))
+    colours = unprocess(images, cameras, generator(), mosaic=False)
+    torch.testing.assert_close(colours, to_camera_linear(images, cameras), atol=1e-3, rtol=0)
+
+
 def test_an_image_does_not_depend_on_its_neighbours_in_the_batch():
-    images, cameras = photographs(), draw_cameras(3, generator(), (-1, 1), (-40, 40), (0.5, 1))
+    images = photographs()
+    cameras = draw_cameras(3, generator(), (-1, 1), (-40, 40), (0.5, 1), tone=(0, 1), lift=(0, 1))
     one = type(cameras)(**{name: value[1:2] for name, value in vars(cameras).items()})
     torch.testing.assert_close(to_camera_linear(images, cameras)[1:2], to_camera_linear(images[1:2], one))
