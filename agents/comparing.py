@@ -33,7 +33,7 @@ from attiqa.rewards.guarded import color_distance
 from isp_env.color import linear_to_srgb
 from isp_env.envs.core import Core
 from isp_env.envs.frames import Group
-from isp_env.photographs import UnprocessedPhotographs
+from isp_env.photographs import KINDS, UnprocessedPhotographs
 from isp_env.raw import read_photograph_as_frame
 from isp_env.sources import RawFolder
 
@@ -47,7 +47,7 @@ def compare(
     *,
     further: Mapping[str, StoredPolicy] | None = None,
     references: Path | None = None,
-    unprocess: bool = False,
+    unprocess: str | None = None,
     random_renders: int = 64,
     search_renders: int = 400,
     seed: int = 0,
@@ -61,7 +61,8 @@ def compare(
         inputs: raws, photographs, or folders of them.
         further: other policies by name, trained for the same reward at the same preview size.
         references: folder of finished pictures of the same names (an expert's); adds PSNR, SSIM, CIEDE2000.
-        unprocess: turn the inputs, photographs then, into raws with errors to mend, drawn by `seed`.
+        unprocess: turn the inputs, photographs then, into raws with errors of this kind, one of
+            `isp_env.photographs.KINDS`, drawn by `seed`.
         random_renders: renders a frame of random search.
         search_renders: renders a frame of CMA-ES and of coordinate search; 0 leaves them out.
         seed: of the searches and of what `unprocess` draws.
@@ -70,7 +71,9 @@ def compare(
     Raises:
         InputError: nothing to read, or no reference that fits.
     """
-    source = UnprocessedPhotographs(inputs, seed) if unprocess else RawFolder(inputs)
+    source = (
+        UnprocessedPhotographs(inputs, seed, errors=(KINDS[unprocess],)) if unprocess else RawFolder(inputs)
+    )
     short_side = int(stored.card["short_side"])
     core = make_core(source, scores, short_side, device)
     failures = [sentence for _, sentence in [*source.failures, *core.table.failures]]

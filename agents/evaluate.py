@@ -24,6 +24,7 @@ from attiqa.devices import pick_device
 from attiqa.errors import EXIT_OK, InputError, command
 from attiqa.files import write_json
 from attiqa.options import option, parse
+from isp_env.photographs import KINDS
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,12 @@ class EvaluateOptions:
     run: Path = option(help="run folder of agents/train_isp.py")
     input: list[Path] = option(help="raws, photographs, or folders of them", metavar="FILE_OR_DIR")
     also: list[Path] = option([], help="run folders of further policies for the same reward", metavar="RUN")
-    unprocess: bool = option(False, help="turn photographs into raws with errors to mend, as training does")
+    unprocess: str | None = option(
+        None,
+        choices=tuple(KINDS),
+        help="turn photographs into raws, as training does: a hurried photographer's, or a careful one's "
+        "that lack only their camera's curve and small errors",
+    )
     reference: Path | None = option(None, help="folder of finished pictures of the same names")
     json: Path | None = option(None, help="where the whole record goes")
     curve: Path | None = option(

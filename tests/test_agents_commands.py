@@ -127,7 +127,7 @@ def test_a_curve_that_is_no_picture_and_references_of_crops_are_refused(capsys, 
         folder = tmp_path / "folder.png"
         folder.mkdir(exist_ok=True)
         assert "is a folder; --json" in refused(capsys, evaluate.main([*given, flag, str(folder)]))
-    refusal = refused(capsys, evaluate.main([*given, "--unprocess", "--reference", str(tmp_path)]))
+    refusal = refused(capsys, evaluate.main([*given, "--unprocess", "careful", "--reference", str(tmp_path)]))
     assert "no --reference fits them" in refusal
 
 

@@ -98,7 +98,7 @@ def test_the_curve_ends_where_the_table_stands(stored, photographs, tmp_path):
         SCORES,
         [photographs / "input"],
         further={"other": stored},
-        unprocess=True,
+        unprocess="hurried",
         random_renders=20,
         search_renders=30,
     )

@@ -94,6 +94,9 @@ def test_what_a_camera_leaves_in_good_light_has_all_colours_of_a_pixel(tmp_path)
         with rawpy.imread(str(path)) as raw:
             assert (raw.raw_pattern is not None) == mosaic
     assert read_raw(paths[1]).image.shape == (3, 60, 80)
+    kept = UnprocessedPhotographs([tmp_path / "ramp.png"], size=(60, 80), errors=(CAREFUL,))
+    with rawpy.imread(str(kept.paths[0])) as raw:
+        assert raw.raw_pattern is None
 
 
 def test_scenes_of_one_photograph_are_restyled_and_mirrored_where_asked(tmp_path):
