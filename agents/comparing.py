@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from agents.curves import policy_point, search_points
+from agents.delivery import delivered
 from agents.evaluation import (
     Bench,
     Measure,
@@ -121,9 +122,11 @@ def compare(
 
 
 def _played(stored: StoredPolicy, bench: Bench) -> Outcome:
-    """What a stored policy reaches on all frames of a bench."""
+    """What a stored policy reaches on all frames of a bench, as its answers are exported."""
     env = make_envs(stored.card["task"], bench.core, len(bench), stored.algo)
-    return bench.at(*play(env, np.arange(len(bench)), stored.act))
+    frames = np.arange(len(bench))
+    answer, evaluations = play(env, frames, stored.act)
+    return bench.at(delivered(bench.core, frames, answer)[0], evaluations)
 
 
 def _row(outcomes: Mapping[str, Outcome], number: int) -> dict[str, dict[str, Any]]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from agents.answers import Answer, Settings, images_of
-from agents.drawback import draw_back, newly_clipped
+from agents.delivery import delivered
 from agents.image_files import Pixels, finish
 from agents.judging import Judging
 from agents.playing import make_envs, play
@@ -24,14 +24,6 @@ from isp_env.pipeline import Pipeline
 from isp_env.raw import shrink
 from isp_env.sources import MemoryFrames
 
-# of `agents.drawback`: what brightens, the shares of it that are tried in turn, and the fraction of a
-# picture's pixels that may be clipped where the neutral render is not
-_TONES = ("highlights", "whites", "tone_midtones", "tone_highlights", "contrast", "clarity", "dehaze")
-DRAW_BACK: dict[str, Any] = {
-    "brightening": ["exposure", "gamma", *_TONES],
-    "shares": [1.0, 0.75, 0.5, 0.25, 0.0],
-    "most_newly_clipped": 0.01,
-}
 PROOF_SIDE = 640  # short side of the renders that sheets and reports show
 
 
@@ -112,44 +104,13 @@ class Enhancer:
         )
         numbers = np.zeros(1, np.int64)
         chosen, _ = play(make_envs(self.task, core, 1, self.stored.algo), numbers, self.stored.act)
-        answer, share = self._unclipped(core, chosen)
+        answer, shares = delivered(core, numbers, chosen)
         before, after = (self._scored(core, setting) for setting in (answer.scaled(0.0), answer))
-        return Enhanced(answer, before, after, share)
+        return Enhanced(answer, before, after, float(shares[0]))
 
     def _scored(self, core: Core, answer: Answer) -> float:
         image = images_of(core, np.zeros(1, np.int64), answer)[0]
         return float(self._scores.score(image[None])[0])
-
-    def _unclipped(self, core: Core, chosen: Answer) -> tuple[Answer, float]:
-        """An answer near that of the policy which hardly clips anew, and the share of it that this is.
-
-        The reward charges for clipped pixels on average; of a single picture nothing should be lost that the
-        neutral render has. Of settings less is taken of what brightens, of tools less of all: of most it is
-        not known which way they move a picture. Our choice.
-        """
-
-        def render(answer: Answer) -> np.ndarray:
-            return images_of(core, np.zeros(1, np.int64), answer)[0].cpu().numpy()
-
-        if not isinstance(chosen, Settings):
-            before = render(chosen.scaled(0.0))
-            tried = ((chosen.scaled(share), float(share)) for share in DRAW_BACK["shares"])
-            # the last share, 0, is the neutral render itself
-            return next(
-                (answer, share)
-                for answer, share in tried
-                if newly_clipped(render(answer), before) <= DRAW_BACK["most_newly_clipped"]
-            )
-        rule = {"draw_back": DRAW_BACK, "parameters": self.space.describe()}
-        values, share = draw_back(
-            chosen.physical()[0].numpy(), rule, lambda values: render(self._setting(values))
-        )
-        return (chosen if share == 1.0 else self._setting(values)), share
-
-    def _setting(self, values: np.ndarray) -> Settings:
-        """Physical values ``(P,)`` as an answer."""
-        actions = self.space.to_action(torch.as_tensor(values, dtype=torch.float32)[None])
-        return Settings(actions.double().numpy(), self.space, self.pipeline)
 
     def finished(self, frame: RawFrame, answer: Answer, kind: str) -> Pixels:
         """The whole frame rendered as the one row of `answer` says, for `image_files.write_picture`."""

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from agents import drawback
-from agents.enhancer import DRAW_BACK
+from agents.delivery import DRAW_BACK
 from agents.judging import Judging
 from agents.playing import STEPS_AN_EPISODE
 from agents.policy_file import StoredPolicy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import dataclasses
 import json
@@ -20,6 +21,7 @@ from agents.evaluation import Bench, cluster_interval, fallen_judges, share_inte
 from agents.experiment import Experiment
 from agents.judging import Judging
 from agents.launch import make_core
+from agents.playing import make_envs, play
 from agents.policy_file import StoredPolicy, load_policy
 from agents.scenes import (
     HELD_OUT_RAWS,
@@ -90,6 +92,18 @@ def test_the_table_compares_searches_policy_and_references(stored, photographs):
     assert shares["share_ci95"] == pytest.approx([0.0, 0.0], abs=1e-5)
     assert set(record["files"]) == {"scene0", "scene1", "scene2"}
     assert "psnr" in table(rows)
+
+
+def test_a_policys_row_shows_what_an_export_delivers(stored, photographs):
+    bold = copy.deepcopy(stored)
+    bright = [row["name"] for row in stored.card["parameters"]].index("exposure")
+    bold.policy.action_net.bias.data[bright] = 1.0
+    core = make_core(RawFolder([photographs / "expert"]), SCORES, 72, "cpu")
+    raw, _ = play(make_envs("tune", core, 3), np.arange(3), bold.act)
+    assert Bench(core, grey).at(raw, 1).clipped.mean() > 0.05
+    rows = compare(bold, SCORES, [photographs / "expert"], random_renders=1, search_renders=0)["held_out"]
+    assert rows["policy"]["clipped_fraction"] <= rows["neutral"]["clipped_fraction"] + 0.01
+    assert rows["policy"]["reward"] != 0.0
 
 
 def test_the_curve_ends_where_the_table_stands(stored, photographs, tmp_path):

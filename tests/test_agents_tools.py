@@ -14,6 +14,7 @@ from PIL import Image
 from agents import train_isp
 from agents.answers import Sequences, sequences_at
 from agents.comparing import compare
+from agents.delivery import delivered
 from agents.enhancer import Enhancer
 from agents.evaluation import Bench
 from agents.experiment import Experiment
@@ -194,15 +195,14 @@ def test_the_evaluation_table_has_the_policy_of_tools(run, scores, photograph):
     assert record["held_out"]["policy"]["reward"] != 0.0
 
 
-def test_what_clips_anew_is_drawn_back_to_less_of_every_tool(run, scores):
-    enhancer = Enhancer(load_policy(run), scores)
+def test_what_clips_anew_is_drawn_back_to_less_of_every_tool():
     core = small_core(MeanGrey(), sizes=[(72, 80)])
     tools = ToolSet(["exposure"], core.pipeline)
     bright = Sequences(np.ones((1, 1), np.int64), np.ones((1, 1), np.float32), tools)
-    answer, share = enhancer._unclipped(core, bright)
-    assert share < 1.0
+    answer, shares = delivered(core, np.zeros(1, np.int64), bright)
+    assert shares[0] < 1.0
     assert isinstance(answer, Sequences)
-    assert answer.used(0) == [("exposure", share)]
+    assert answer.used(0) == [("exposure", shares[0])]
 
 
 def test_an_episode_answers_with_the_best_of_its_looks():

@@ -1,0 +1,88 @@
+"""Answers as they are delivered: drawn back as far as they would clip what the neutral render keeps.
+
+The reward charges for clipped pixels on average; of a single picture nothing should be lost that the neutral
+render has. What clips is seen in a render alone: nothing is scored for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from agents.answers import Answer, Sequences, Settings, images_of
+from agents.drawback import draw_back, newly_clipped
+from agents.search import Floats, Indices
+from isp_env.envs.core import Core
+
+# of `agents.drawback`: what brightens, the shares of it that are tried in turn, and the fraction of a
+# picture's pixels that may be clipped where the neutral render is not
+_TONES = ("highlights", "whites", "tone_midtones", "tone_highlights", "contrast", "clarity", "dehaze")
+DRAW_BACK: dict[str, Any] = {
+    "brightening": ["exposure", "gamma", *_TONES],
+    "shares": [1.0, 0.75, 0.5, 0.25, 0.0],
+    "most_newly_clipped": 0.01,
+}
+
+
+def delivered(core: Core, frames: Indices, answer: Answer) -> tuple[Answer, Floats]:
+    """Answers near those of a policy which hardly clip anew.
+
+    Of settings less is taken of what brightens, of tools less of all: of most it is not known which way they
+    move a picture. Our choice.
+
+    Args:
+        core: frames and renderer.
+        frames: ``(F,)``, the frame that each row of `answer` is for.
+        answer: F rows.
+
+    Returns:
+        The answer, and the share of each row's brightening, or strengths, that was taken: ``(F,)``, 1 for
+        all of it.
+    """
+    shares = np.ones(len(answer))
+    if isinstance(answer, Settings):
+        actions = np.array(answer.actions)
+        for row in range(len(answer)):
+            actions[row], shares[row] = _setting(core, frames[row], answer.rows([row]))
+        return Settings(actions, answer.space, answer.pipeline), shares
+    assert isinstance(answer, Sequences)
+    for row in range(len(answer)):
+        shares[row] = _strength(core, frames[row], answer.rows([row]))
+    strengths = answer.strengths * shares[:, None].astype(np.float32)
+    return Sequences(answer.order, strengths, answer.tools), shares
+
+
+def _setting(core: Core, frame: int, chosen: Settings) -> tuple[Floats, float]:
+    """One setting's actions ``(P,)``, drawn back, and the share of its brightening that is left."""
+    space, pipeline = chosen.space, chosen.pipeline
+
+    def actions(values: np.ndarray) -> Floats:
+        found: Floats = space.to_action(torch.as_tensor(values, dtype=torch.float32)[None]).double().numpy()
+        return found
+
+    rule = {"draw_back": DRAW_BACK, "parameters": space.describe()}
+    values, share = draw_back(
+        chosen.physical()[0].numpy(),
+        rule,
+        lambda values: _render(core, frame, Settings(actions(values), space, pipeline)),
+    )
+    return chosen.actions[0] if share == 1.0 else actions(values)[0], share
+
+
+def _strength(core: Core, frame: int, chosen: Sequences) -> float:
+    """The share of one sequence's strengths with which hardly a pixel is clipped anew."""
+    before = _render(core, frame, chosen.scaled(0.0))
+    # the last share, 0, is the neutral render itself
+    return next(
+        float(share)
+        for share in DRAW_BACK["shares"]
+        if newly_clipped(_render(core, frame, chosen.scaled(share)), before)
+        <= DRAW_BACK["most_newly_clipped"]
+    )
+
+
+def _render(core: Core, frame: int, answer: Answer) -> np.ndarray:
+    pixels: np.ndarray = images_of(core, np.array([frame]), answer)[0].cpu().numpy()
+    return pixels
