@@ -24,7 +24,7 @@ from agents.evaluation import (
 )
 from agents.judging import Judging
 from agents.launch import make_core
-from agents.playing import make_envs, play
+from agents.playing import answers, make_envs
 from agents.policy_file import StoredPolicy
 from agents.search import SearchResult, cma_es, coordinate_search, random_search
 from attiqa.errors import InputError
@@ -91,7 +91,8 @@ def compare(
     if search_renders:
         found["coordinate_search"] = coordinate_search(bench.gains, frames, parameters, search_renders)
         found["cma_es"] = cma_es(bench.gains, frames, parameters, search_renders, seed)
-    policies = {name: _played(policy, bench) for name, policy in {POLICY: stored, **(further or {})}.items()}
+    played = {name: _played(policy, bench) for name, policy in {POLICY: stored, **(further or {})}.items()}
+    policies = {name: looks[-1] for name, looks in played.items()}
     outcomes: dict[str, Outcome] = {
         "neutral": bench.neutral(),
         "libraw_auto": bench.libraw_auto(source, short_side),
@@ -99,7 +100,7 @@ def compare(
         **policies,
     }
     points = [point for name, result in found.items() for point in search_points(name, result, bench)]
-    points += [policy_point(name, outcome, bench) for name, outcome in policies.items()]
+    points += [policy_point(name, look, bench) for name, looks in played.items() for look in looks]
     return {
         "held_out": summarise(outcomes, bench),
         "shares_of": {
@@ -121,12 +122,14 @@ def compare(
     }
 
 
-def _played(stored: StoredPolicy, bench: Bench) -> Outcome:
-    """What a stored policy reaches on all frames of a bench, as its answers are exported."""
+def _played(stored: StoredPolicy, bench: Bench) -> list[Outcome]:
+    """What a stored policy reaches on all frames of a bench after each look, as its answers are exported."""
     env = make_envs(stored.card["task"], bench.core, len(bench), stored.algo)
     frames = np.arange(len(bench))
-    answer, evaluations = play(env, frames, stored.act)
-    return bench.at(delivered(bench.core, frames, answer)[0], evaluations)
+    return [
+        bench.at(delivered(bench.core, frames, answer)[0], looks)
+        for looks, answer in enumerate(answers(env, frames, stored.act), start=1)
+    ]
 
 
 def _row(outcomes: Mapping[str, Outcome], number: int) -> dict[str, dict[str, Any]]:

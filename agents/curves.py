@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
@@ -47,7 +48,7 @@ def search_points(method: str, found: SearchResult, bench: Bench) -> list[Point]
 
 
 def policy_point(method: str, outcome: Outcome, bench: Bench) -> Point:
-    """What a policy reaches with the renders of one episode."""
+    """What a policy reaches with the renders of one episode, or of its first looks."""
     gain = float(outcome.gains.mean())
     return Point(method, "policy", outcome.evaluations, gain, *bench.interval(outcome.gains))
 
@@ -74,8 +75,8 @@ def draw_curve(path: Path, points: Sequence[Point], title: str) -> None:
             axes.plot(counts, gains, "-", color=color, label=label)
             axes.fill_between(counts, lows, highs, color=color, alpha=0.13, linewidth=0)
         else:
-            errors = [[gains[0] - lows[0]], [highs[0] - gains[0]]]
-            axes.errorbar(counts, gains, errors, fmt="*", color=color, label=label, markersize=13, capsize=3)
+            errors = [np.subtract(gains, lows), np.subtract(highs, gains)]
+            axes.errorbar(counts, gains, errors, fmt="*:", color=color, label=label, markersize=9, capsize=3)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.axhline(0.0, color="grey", linewidth=0.8)

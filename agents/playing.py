@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -71,11 +71,18 @@ def looks(env: IspVecEnv, first: Decide | None = None) -> Observations:
 def play(env: IspVecEnv, frames: np.ndarray, decide: Decide) -> tuple[Answer, int]:
     """Let a policy act once on each of `frames` ``(B,)``, one a slot, until its episode ends.
 
-    Each look of an episode is scored, so an episode answers with the best of them, as a search does.
-
     Returns:
-        The look of the highest potential that each episode came to, a row a frame, and the most steps that
-        one of them took.
+        The last of what `answers` has, and the most steps that an episode took.
+    """
+    *_, (steps, answer) = enumerate(answers(env, frames, decide), start=1)
+    return answer, steps
+
+
+def answers(env: IspVecEnv, frames: np.ndarray, decide: Decide) -> Iterator[Answer]:
+    """What a policy answers after one look, two looks, ... at each of `frames` ``(B,)``, one a slot.
+
+    Each look of an episode is scored, so an episode answers with the best of them, as a search does: the look
+    of the highest potential so far, a row a frame.
     """
     task = env.env.task
     names = ("order", "strength") if isinstance(task, ToolsTask) else ("setting",)
@@ -83,10 +90,8 @@ def play(env: IspVecEnv, frames: np.ndarray, decide: Decide) -> tuple[Answer, in
     best: dict[str, np.ndarray] = {}
     highest = np.full(len(frames), -np.inf)
     running = np.ones(len(frames), dtype=bool)
-    steps = 0
     while running.any():
         step = env.env.step_tensors(decide(seen))
-        steps += 1
         # the observation's order counts in shares of the horizon, so info goes last
         now = (step.final_observation or step.observation) | (step.final_info or step.info)
         potential = now["potential"].cpu().numpy()
@@ -94,13 +99,15 @@ def play(env: IspVecEnv, frames: np.ndarray, decide: Decide) -> tuple[Answer, in
         highest[better] = potential[better]
         for name in names:
             rows = now[name].cpu().numpy()
-            best.setdefault(name, np.zeros_like(rows))[better] = rows[better]
+            best[name] = best.get(name, np.zeros_like(rows)).copy()  # earlier answers keep theirs
+            best[name][better] = rows[better]
         running &= ~step.terminated.cpu().numpy()
         seen = env.seen(step.observation)
-    if isinstance(task, ToolsTask):
-        return Sequences(best["order"], best["strength"], task.tools), steps
-    core = task.core
-    return Settings(best["setting"].astype(np.float64), core.space, core.pipeline), steps
+        if isinstance(task, ToolsTask):
+            yield Sequences(best["order"], best["strength"], task.tools)
+        else:
+            core = task.core
+            yield Settings(best["setting"].astype(np.float64), core.space, core.pipeline)
 
 
 def exploration_spread(env: IspVecEnv, deviation: float, seed: int) -> float:

@@ -20,7 +20,7 @@ from agents.evaluation import Bench
 from agents.experiment import Experiment
 from agents.exporting import Products, export
 from agents.judging import Judging
-from agents.playing import looks, make_envs, play
+from agents.playing import answers, looks, make_envs, play
 from agents.policy_file import load_policy
 from agents.runs import METRICS, read_metrics
 from agents.training import GAIN
@@ -219,6 +219,11 @@ def test_an_episode_answers_with_the_best_of_its_looks():
     assert steps == 5
     assert (best != 4).any()
     np.testing.assert_allclose(answer.actions, looked[best, np.arange(3)], atol=1e-6)  # type: ignore[attr-defined]
+    decided = iter(moves)
+    found = answers(make_envs("refine", core, 3), np.arange(3), lambda seen: next(decided))
+    for count, after in enumerate(list(found), start=1):
+        best = torch.stack(potentials[:count]).argmax(dim=0).numpy()
+        np.testing.assert_allclose(after.actions, looked[best, np.arange(3)], atol=1e-6)  # type: ignore[attr-defined]
 
 
 def test_inputs_are_standardised_by_what_later_looks_show_too():
