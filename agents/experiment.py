@@ -45,6 +45,7 @@ class Experiment:
         patience: looks without a better gain after which training ends; 0 trains to the last step.
         first: acts at the first look of each episode, and does not learn; see `agents.dpg.DPGPolicy.begin`.
         about: entries of the policy's card and the summary: reward, eye, preview size.
+        continued: the run goes on from its checkpoint, which has what is measured of the frames beforehand.
     """
 
     def __init__(
@@ -62,28 +63,32 @@ class Experiment:
         patience: int = 0,
         first: StoredPolicy | None = None,
         about: Mapping[str, Any] | None = None,
+        continued: bool = False,
     ) -> None:
         self.run, self.bench, self.about = run, bench, dict(about or {})
         self.task, self.algo, self.steps, self.seed = task, algo, steps, seed
         self.every = every or max(steps // LOOKS, 1)
+        self.continued = continued
         self.env = make_envs(task, training, num_envs, algo)
-        self.env.reward_scale = 1.0 / max(exploration_spread(self.env, float(np.exp(LOG_STD)), seed), 1e-6)
+        if not continued:
+            spread = exploration_spread(self.env, float(np.exp(LOG_STD)), seed)
+            self.env.reward_scale = 1.0 / max(spread, 1e-6)
         self.begun = first is not None
         self.model = build_model(
             algo, self.env, seed=seed, steps_an_episode=STEPS_AN_EPISODE[task], begun=self.begun
         )
-        everywhere = make_envs(task, training, len(training), algo)
-        calibrate(self.model.policy, looks(everywhere, first.act if first else None))
+        if not continued:
+            everywhere = make_envs(task, training, len(training), algo)
+            calibrate(self.model.policy, looks(everywhere, first.act if first else None))
         if first and isinstance(self.model.policy, DPGPolicy):
             self.model.policy.begin(first.policy)
         self._stage = make_envs(task, bench.core, len(bench), algo)
         self.held_out = HeldOut(bench, self._answer, patience)
 
-    def train(self, *, continued: bool = False, time_limit: float = 0.0) -> float:
-        """Train up to the wanted steps.
+    def train(self, *, time_limit: float = 0.0) -> float:
+        """Train up to the wanted steps, from the run's checkpoint where it is continued.
 
         Args:
-            continued: go on from the run's checkpoint.
             time_limit: seconds after which this sitting ends early; 0 for none.
 
         Returns:
@@ -92,7 +97,7 @@ class Experiment:
         Raises:
             KeyboardInterrupt: Ctrl-C; policy, summary and report show the last checkpoint.
         """
-        seconds = self._resume() if continued else 0.0
+        seconds = self._resume() if self.continued else 0.0
         if self.model.num_timesteps < self.steps:
             watcher = Watcher(
                 self.env,

@@ -10,7 +10,7 @@ from typing import Any
 
 from agents.enhancer import check_card
 from agents.evaluation import Bench, table
-from agents.experiment import Experiment
+from agents.experiment import SEARCHED, Experiment
 from agents.judging import Judging, find_judges, judging
 from agents.playing import check_task
 from agents.policy import COMPONENTS
@@ -68,7 +68,9 @@ def in_training(scores: Judging, options: Mapping[str, Any]) -> Judging:
     return dataclasses.replace(scores, reward=build_reward(options["reward"], options["device"], precision))
 
 
-def build_experiment(run: Path, options: Mapping[str, Any]) -> tuple[Experiment, Scenes]:
+def build_experiment(
+    run: Path, options: Mapping[str, Any], *, continued: bool = False
+) -> tuple[Experiment, Scenes]:
     """Decode the raws that `options` (the record of a run's options) name and build the run over them.
 
     Prints who judges it.
@@ -102,20 +104,19 @@ def build_experiment(run: Path, options: Mapping[str, Any]) -> tuple[Experiment,
         patience=(options.get("patience") or 0) if options.get("stop_when") == "plateau" else 0,
         first=first,
         about=scores.about | {"short_side": short_side, "held_out_is_training": scenes.alone} | start,
+        continued=continued,
     )
     return experiment, scenes
 
 
-def finish(
-    experiment: Experiment, scenes: Scenes, options: Mapping[str, Any], *, continued: bool
-) -> dict[str, Any]:
+def finish(experiment: Experiment, scenes: Scenes, options: Mapping[str, Any]) -> dict[str, Any]:
     """Train to the end, compare on the held-out scenes, write the folder; prints what a user should know.
 
     Returns:
         The summary.
     """
     print(*scenes.describe(), sep="\n", flush=True)
-    seconds = experiment.train(continued=continued, time_limit=60.0 * options["minutes"])
+    seconds = experiment.train(time_limit=60.0 * options["minutes"])
     if experiment.held_out.enough():
         print(
             f"stopped after {experiment.model.num_timesteps} renders: the held-out gain has not risen for "
@@ -126,7 +127,10 @@ def finish(
     print(f"\n{table(summary['held_out'])}\n")
     share = summary["share_of_random_search"]
     if share is not None and share > 0:
-        print(f"the policy reaches {share:.0%} of random search's gain with one render instead of 64")
+        spent = outcomes["policy"].evaluations
+        print(
+            f"the policy reaches {share:.0%} of random search's gain with {spent} of its {SEARCHED} renders"
+        )
     elif share is not None:
         print("the policy renders no better than neutral on the held-out scenes: train for more --steps")
     for warning in summary["warnings"]:

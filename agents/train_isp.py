@@ -143,14 +143,14 @@ def main(argv: list[str] | None = None) -> int:
         check_inputs(options)  # a wrong name leaves no folder behind
         run = new_run(given.out, {"options": options, "command": command_line(), "versions": versions()})
     try:
-        experiment, scenes = build_experiment(run, options)
+        experiment, scenes = build_experiment(run, options, continued=given.resume is not None)
     except BaseException:
         if not given.resume:  # nothing was learnt yet: the same --out may be tried again
             shutil.rmtree(run, ignore_errors=True)
         raise
     if given.resume and given.spare:  # the next sitting goes on with these raws, whether it says so or not
         write_json(run / CONFIG, config | {"options": config["options"] | {"spare": True}})
-    finish(experiment, scenes, options, continued=given.resume is not None)
+    finish(experiment, scenes, options)
     return EXIT_OK
 
 

@@ -99,7 +99,9 @@ def test_resuming_with_options_that_the_run_was_not_started_with_is_refused(caps
 
 def test_a_run_that_goes_on_with_spare_raws_keeps_them(capsys, tmp_path, monkeypatch):
     built = []
-    monkeypatch.setattr(train_isp, "build_experiment", lambda run, options: (built.append(options), None))
+    monkeypatch.setattr(
+        train_isp, "build_experiment", lambda run, options, **_: (built.append(options), None)
+    )
     monkeypatch.setattr(train_isp, "finish", lambda *_, **__: None)
     given = as_record(train_isp.TrainOptions(raws=[Path("RAWS")], device="cpu"))
     write_json(tmp_path / "config.json", {"options": given, "versions": {"attiqa": "1"}})

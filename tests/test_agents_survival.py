@@ -53,8 +53,8 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, Path
 def ends_as(unbroken: tuple[Experiment, Path], run: Path) -> None:
     """Resume `run`; it must end as the unbroken one, to the last bit, with the same rows of metrics."""
     whole, whole_run = unbroken
-    rest = experiment(run, steps=STEPS, seed=9)
-    rest.train(continued=True)
+    rest = experiment(run, steps=STEPS, seed=9, continued=True)
+    rest.train()
     assert rest.model.num_timesteps == whole.model.num_timesteps == STEPS
     for name, value in weights(whole).items():
         torch.testing.assert_close(weights(rest)[name], value, rtol=0, atol=0, msg=name)

@@ -58,8 +58,8 @@ def test_a_resumed_run_of_tools_ends_as_the_unbroken_one(tmp_path, algo, monkeyp
         half.train()
     torch.manual_seed(77)
     np.random.seed(77)
-    rest = few_updates(experiment(tmp_path / "broken", algo, seed=9))
-    rest.train(continued=True)
+    rest = few_updates(experiment(tmp_path / "broken", algo, seed=9, continued=True))
+    rest.train()
     assert rest.model.num_timesteps == whole.model.num_timesteps >= 320
     for name, value in weights(whole).items():
         torch.testing.assert_close(weights(rest)[name], value, rtol=0, atol=0, msg=name)

@@ -77,8 +77,10 @@ def test_a_resumed_run_ends_as_the_unbroken_one(tmp_path, task, algo, monkeypatc
     assert 0 < half.model.num_timesteps < 384
     torch.manual_seed(77)  # whatever happens in between
     np.random.seed(77)
-    rest = few_updates(experiment(tmp_path / "broken", task=task, algo=algo, steps=384, seed=9))
-    rest.train(continued=True)
+    rest = few_updates(
+        experiment(tmp_path / "broken", task=task, algo=algo, steps=384, seed=9, continued=True)
+    )
+    rest.train()
     assert rest.model.num_timesteps == whole.model.num_timesteps == 384
     for name, value in weights(whole).items():
         torch.testing.assert_close(weights(rest)[name], value, rtol=0, atol=0, msg=name)
@@ -128,8 +130,8 @@ def test_a_time_limit_ends_the_run_early_and_keeps_it_resumable(tmp_path):
     built = experiment(tmp_path / "run", steps=100_000)
     built.train(time_limit=0.5)
     assert 0 < built.model.num_timesteps < 100_000
-    again = experiment(tmp_path / "run", steps=built.model.num_timesteps + 128)
-    again.train(continued=True)
+    again = experiment(tmp_path / "run", steps=built.model.num_timesteps + 128, continued=True)
+    again.train()
     assert again.model.num_timesteps == built.model.num_timesteps + 128
 
 

@@ -140,19 +140,21 @@ def test_a_run_ends_on_its_plateau_and_a_resumed_one_at_the_same_step(tmp_path):
     stop_after(broken, whole.model.num_timesteps - 150)
     with pytest.raises(KeyboardInterrupt):
         broken.train()
-    rest = experiment(tmp_path / "broken", patience=2)
-    rest.train(continued=True)
+    rest = experiment(tmp_path / "broken", patience=2, continued=True)
+    rest.train()
     assert rest.model.num_timesteps == whole.model.num_timesteps
     for name, value in weights(whole).items():
         torch.testing.assert_close(weights(rest)[name], value, rtol=0, atol=0, msg=name)
     summary = rest.conclude({"policy": rest.policy()}, 0.0)
     assert summary["finished"] is True
     assert summary["stopped_by"] == "plateau"
-    again = experiment(tmp_path / "broken", patience=2)  # resumed once more: it stands there still
-    again.train(continued=True)
+    again = experiment(
+        tmp_path / "broken", patience=2, continued=True
+    )  # resumed once more: it stands there still
+    again.train()
     assert again.model.num_timesteps == whole.model.num_timesteps
-    on = experiment(tmp_path / "broken", steps=whole.model.num_timesteps + 128)
-    on.train(continued=True)
+    on = experiment(tmp_path / "broken", steps=whole.model.num_timesteps + 128, continued=True)
+    on.train()
     assert on.model.num_timesteps == whole.model.num_timesteps + 128
 
 
