@@ -31,7 +31,7 @@ from attiqa.options import as_record, option, parse, said
 DEFAULT_STEPS = 5632
 DEFAULT_PATIENCE = 3
 # what a sitting may have of its own; the rest is the run's
-CHANGEABLE = ("steps", "stop_when", "patience", "minutes", "threads", "spare")
+CHANGEABLE = ("steps", "stop_when", "patience", "minutes", "threads")
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def _continued(own: dict[str, Any], given: TrainOptions, named: Collection[str])
     asked, defaults = as_record(given), as_record(TrainOptions())
     for name in sorted(set(named) - {*CHANGEABLE, "resume"}):
         started = own.get(name, defaults[name])
-        if asked[name] == started:
+        if asked[name] == started or (name == "spare" and given.spare):  # they may join, and then stay
             continue
         flag = f"--{name.replace('_', '-')}"
         raise InputError(

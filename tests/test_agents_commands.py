@@ -109,6 +109,8 @@ def test_a_run_that_goes_on_with_spare_raws_keeps_them(capsys, tmp_path, monkeyp
         assert train_isp.main(["--resume", str(tmp_path), *said]) == 0
         assert built[-1]["spare"] == wanted
     assert read_json(tmp_path / "config.json", "a config")["versions"] == {"attiqa": "1"}
+    refusal = refused(capsys, train_isp.main(["--resume", str(tmp_path), "--no-spare"]))
+    assert "was started with --spare True, and False was given" in refusal
     write_json(tmp_path / "config.json", {"options": given | {"raws": []}})
     refusal = refused(capsys, train_isp.main(["--resume", str(tmp_path), "--spare"]))
     assert "trains on the embedded scenes, which have no --spare" in refusal
