@@ -28,8 +28,8 @@ class Answer(Protocol):
     def __len__(self) -> int:
         """F."""
 
-    def scaled(self, share: float) -> Answer:
-        """The same at a share of its strength: 0 is neutral."""
+    def scaled(self, share: float | Floats) -> Answer:
+        """The same at a share of its strength, one for all rows or ``(F,)``: 0 is neutral."""
 
     def render(self, batch: RawBatch, rows: Indices) -> torch.Tensor:
         """Render ``batch[i]`` as row ``rows[i]`` says: ``(b, 3, H, W)``, display sRGB in [0, 1]."""
@@ -65,9 +65,9 @@ class Settings:
         """See `Answer`."""
         return len(self.actions)
 
-    def scaled(self, share: float) -> Settings:
+    def scaled(self, share: float | Floats) -> Settings:
         """See `Answer`."""
-        return Settings(self.actions * share, self.space, self.pipeline)
+        return Settings(self.actions * np.reshape(share, (-1, 1)), self.space, self.pipeline)
 
     def physical(self) -> torch.Tensor:
         """Physical values ``(F, P)``."""
@@ -128,9 +128,10 @@ class Sequences:
         numbers = sorted(np.flatnonzero(steps), key=lambda number: steps[number])
         return [(self.tools.names[number], float(self.strengths[row, number])) for number in numbers]
 
-    def scaled(self, share: float) -> Sequences:
+    def scaled(self, share: float | Floats) -> Sequences:
         """See `Answer`."""
-        return Sequences(self.order, self.strengths * np.float32(share), self.tools)
+        strengths = self.strengths * np.reshape(share, (-1, 1)).astype(np.float32)
+        return Sequences(self.order, strengths, self.tools)
 
     def render(self, batch: RawBatch, rows: Indices) -> torch.Tensor:
         """See `Answer`."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.answers import Answer, Sequences, Settings, images_of
+from agents.answers import Answer, Settings, images_of
 from agents.drawback import draw_back, newly_clipped
 from agents.search import Floats, Indices
 from isp_env.envs.core import Core
@@ -47,11 +47,9 @@ def delivered(core: Core, frames: Indices, answer: Answer) -> tuple[Answer, Floa
         for row in range(len(answer)):
             actions[row], shares[row] = _setting(core, frames[row], answer.rows([row]))
         return Settings(actions, answer.space, answer.pipeline), shares
-    assert isinstance(answer, Sequences)
     for row in range(len(answer)):
         shares[row] = _strength(core, frames[row], answer.rows([row]))
-    strengths = answer.strengths * shares[:, None].astype(np.float32)
-    return Sequences(answer.order, strengths, answer.tools), shares
+    return answer.scaled(shares), shares
 
 
 def _setting(core: Core, frame: int, chosen: Settings) -> tuple[Floats, float]:
@@ -71,8 +69,8 @@ def _setting(core: Core, frame: int, chosen: Settings) -> tuple[Floats, float]:
     return chosen.actions[0] if share == 1.0 else actions(values)[0], share
 
 
-def _strength(core: Core, frame: int, chosen: Sequences) -> float:
-    """The share of one sequence's strengths with which hardly a pixel is clipped anew."""
+def _strength(core: Core, frame: int, chosen: Answer) -> float:
+    """The share of one answer's strengths with which hardly a pixel is clipped anew."""
     before = _render(core, frame, chosen.scaled(0.0))
     # the last share, 0, is the neutral render itself
     return next(

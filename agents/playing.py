@@ -99,8 +99,8 @@ def answers(env: IspVecEnv, frames: np.ndarray, decide: Decide) -> Iterator[Answ
         highest[better] = potential[better]
         for name in names:
             rows = now[name].cpu().numpy()
-            best[name] = best.get(name, np.zeros_like(rows)).copy()  # earlier answers keep theirs
-            best[name][better] = rows[better]
+            # a new array, as earlier answers keep theirs
+            best[name] = np.where(better[:, None], rows, best.get(name, 0))
         running &= ~step.terminated.cpu().numpy()
         seen = env.seen(step.observation)
         if isinstance(task, ToolsTask):

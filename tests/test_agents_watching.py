@@ -148,9 +148,8 @@ def test_a_run_ends_on_its_plateau_and_a_resumed_one_at_the_same_step(tmp_path):
     summary = rest.conclude({"policy": rest.policy()}, 0.0)
     assert summary["finished"] is True
     assert summary["stopped_by"] == "plateau"
-    again = experiment(
-        tmp_path / "broken", patience=2, continued=True
-    )  # resumed once more: it stands there still
+    # resumed once more: it stands there still
+    again = experiment(tmp_path / "broken", patience=2, continued=True)
     again.train()
     assert again.model.num_timesteps == whole.model.num_timesteps
     on = experiment(tmp_path / "broken", steps=whole.model.num_timesteps + 128, continued=True)
