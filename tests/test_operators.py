@@ -167,6 +167,14 @@ def test_colours_do_not_bleed_over_an_edge_between_equally_bright_ones():
     assert (out - image).abs().max() < 0.05  # guided by luma they are 0.2 off
 
 
+def test_what_is_dark_keeps_its_colour_beside_a_bright_blue_sky():
+    image = torch.tensor([0.5, 0.6, 0.7])[None, :, None, None].expand(1, 3, 128, 128).clone()
+    image[..., 60:64] = 0.01  # a grey beam
+    planes = filters.enlarge(denoise.chroma_maps(image, one(1.0)), image)
+    beam = denoise.denoise_chroma(image, planes, one(1.0))[..., 60:64]
+    assert (beam[:, 2] - beam[:, 0]).abs().max() < 0.006  # smoothed as they are, differences reach 0.05 here
+
+
 def dehaze(image: torch.Tensor, amount: float) -> torch.Tensor:
     maps, airlight = presence.dehaze_maps(image)
     return presence.dehaze(image, filters.enlarge(maps, image), airlight, one(amount))
