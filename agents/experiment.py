@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from stable_baselines3.common.policies import BasePolicy
 
 from agents.answers import Answer, sequences_at
 from agents.checkpoint import load_checkpoint
-from agents.dpg import DPGPolicy
 from agents.evaluation import Bench, Outcome, fallen_judges, share_of, summarise
 from agents.playing import STEPS_AN_EPISODE, exploration_spread, looks, make_envs, play
-from agents.policy import act, calibrate
+from agents.policy import BegunActorCritic, act, calibrate
 from agents.policy_file import StoredPolicy, describe_network, save_policy
 from agents.report import draw_report, pairs
 from agents.runs import CHECKPOINT, METRICS, REPORT, SUMMARY, run_logger, versions
 from agents.search import Floats, random_search
-from agents.training import HIDDEN, LOG_STD, Watcher, build_model, learn, resume
+from agents.training import HIDDEN, LOG_STD, Watcher, build_model, learn, log_std, resume
 from agents.watching import HeldOut
 from attiqa.files import write_json
 from isp_env.envs.core import Core
@@ -43,7 +43,8 @@ class Experiment:
         num_envs: episodes that move together.
         every: renders between two looks at the held-out scenes; 0 for an eighth of `steps`.
         patience: looks without a better gain after which training ends; 0 trains to the last step.
-        first: acts at the first look of each episode, and does not learn; see `agents.dpg.DPGPolicy.begin`.
+        first: a policy of one look. In a task of one look the learner goes on from it (`BegunActorCritic`);
+            in one of several it acts at the first and does not learn (`agents.dpg.DPGPolicy`).
         about: entries of the policy's card and the summary: reward, eye, preview size.
         continued: the run goes on from its checkpoint, which has what is measured of the frames beforehand.
     """
@@ -73,15 +74,17 @@ class Experiment:
         if not continued:
             spread = exploration_spread(self.env, float(np.exp(LOG_STD)), seed)
             self.env.reward_scale = 1.0 / max(spread, 1e-6)
-        self.begun = first is not None
+        self.first = first
         self.model = build_model(
-            algo, self.env, seed=seed, steps_an_episode=STEPS_AN_EPISODE[task], begun=self.begun
+            algo, self.env, seed=seed, steps_an_episode=STEPS_AN_EPISODE[task], begun=first is not None
         )
-        if not continued:
+        policy: Any = self.model.policy
+        goes_on = isinstance(policy, BegunActorCritic)  # its inputs are standardised as they were learnt
+        if not continued and not goes_on:
             everywhere = make_envs(task, training, len(training), algo)
-            calibrate(self.model.policy, looks(everywhere, first.act if first else None))
-        if first and isinstance(self.model.policy, DPGPolicy):
-            self.model.policy.begin(first.policy)
+            calibrate(policy, looks(everywhere, first.act if first else None))
+        if first:
+            policy.begin(first.policy)
         self._stage = make_envs(task, bench.core, len(bench), algo)
         self.held_out = HeldOut(bench, self._answer, patience)
 
@@ -127,12 +130,14 @@ class Experiment:
         found = random_search(
             self.bench.objective(answer_of), len(self.bench), dimensions, SEARCHED, self.seed
         )
-        return {
+        rows = {
             "neutral": self.bench.neutral(),
             "libraw_auto": self.bench.libraw_auto(source, short_side),
             "random_search": self.bench.at(answer_of(found.actions), found.evaluations),
-            "policy": self.policy(),
         }
+        if self.first and isinstance(self.model.policy, BegunActorCritic):
+            rows["start"] = self.bench.at(*self._answer(self.first.policy))
+        return rows | {"policy": self.policy()}
 
     def conclude(self, outcomes: Mapping[str, Outcome], seconds: float) -> dict[str, Any]:
         """Write policy, summary and report; returns the summary.
@@ -181,7 +186,8 @@ class Experiment:
 
     def _save_policy(self) -> str:
         spaces = (self.env.observation_space, self.env.action_space)
-        network = describe_network(self.algo, *spaces, HIDDEN, LOG_STD, self.begun)
+        begun = self.first is not None
+        network = describe_network(self.algo, *spaces, HIDDEN, log_std(begun), begun)
         about = {
             "task": self.task,
             "parameters": self.bench.core.space.describe(),
@@ -192,9 +198,10 @@ class Experiment:
         }
         return save_policy(self.run, self.model.policy, network, about)
 
-    def _answer(self) -> tuple[Answer, int]:
+    def _answer(self, policy: BasePolicy | None = None) -> tuple[Answer, int]:
+        """What a policy, the learner's where none is given, answers on the held-out frames."""
         frames = np.arange(len(self.bench))
-        return play(self._stage, frames, lambda seen: act(self.model.policy, seen))
+        return play(self._stage, frames, lambda seen: act(policy or self.model.policy, seen))
 
     def _searched(self) -> tuple[int, Callable[[Floats], Answer]]:
         """What a search over this task's answers searches: a box, and what its points mean."""

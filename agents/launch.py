@@ -30,6 +30,8 @@ from isp_env.raw import RAW_SUFFIXES
 
 MAX_BATCH = 16  # on a CPU: larger groups leave its caches and are slower an image
 RAWS = "scenes"  # folder of the raws that a run makes for itself
+NEUTRAL = "neutral"  # what --start calls no start
+SHIPPED = Path(__file__).resolve().parent / "policies" / "photographs"
 
 
 def check_inputs(options: Mapping[str, Any]) -> None:
@@ -43,6 +45,21 @@ def check_inputs(options: Mapping[str, Any]) -> None:
     check_task(options["algo"], options["task"])
     if options["start"]:
         _check_start(load_policy(Path(options["start"])), options)
+
+
+def start_of(options: Mapping[str, Any]) -> str | None:
+    """The folder of the policy that a new run begins with; None: it begins at the neutral render.
+
+    Where nothing is said, PPO on the task tune goes on from the policy that ships, if that was trained for
+    the same reward on previews of the same size; all else begins at the neutral render.
+    """
+    if options["start"] is not None:
+        return None if options["start"] == NEUTRAL else str(options["start"])
+    if (options["task"], options["algo"]) != ("tune", "ppo"):
+        return None
+    card = load_policy(SHIPPED).card
+    fits = all(card[name] == options[name] for name in ("reward", "short_side"))
+    return str(SHIPPED) if fits else None
 
 
 def make_core(source: FrameSource, scores: Judging, short_side: int, device: str) -> Core:
@@ -90,6 +107,7 @@ def build_experiment(
     scenes.failures.extend((Path(name), sentence) for name, sentence in failed.items())
     bench = Bench(cores[-1], scores.score, scores.judges, scenes.clusters(cores[-1].names))
     first = _first(run, options, scores)
+    print(_beginning(first, options), flush=True)
     start = {"start": {"policy_digest": first.digest}} if first else {}
     experiment = Experiment(
         run,
@@ -141,20 +159,32 @@ def finish(experiment: Experiment, scenes: Scenes, options: Mapping[str, Any]) -
 
 
 def _check_start(stored: StoredPolicy, options: Mapping[str, Any]) -> None:
-    """Raise `InputError` where a policy cannot make the first change of this run's episodes."""
+    """Raise `InputError` where this run cannot begin with a policy."""
     asked = (options["task"], options["algo"])
-    if asked != ("refine", "dpg"):
-        raise InputError(f"--start belongs to --task refine --algo dpg; got {' and '.join(asked)}.")
+    if asked not in (("tune", "ppo"), ("refine", "dpg")):
+        raise InputError(
+            f"--start belongs to --task tune --algo ppo and to --task refine --algo dpg; got "
+            f"{' and '.join(asked)}."
+        )
     card, network = stored.card, stored.card["network"]
     names = tuple(row["name"] for row in card.get("parameters", ()))
     came = (card.get("task"), stored.algo, card.get("short_side"))
     built = (names, network["hidden"], network["components"])
-    if came != ("tune", "dpg", options["short_side"]) or built != (TUNE_PARAMETERS, HIDDEN, COMPONENTS):
+    able = stored.algo == "dpg" or (asked == ("tune", "ppo") and stored.algo == "ppo" and network["begun"])
+    ours = came[::2] == ("tune", options["short_side"]) and built == (TUNE_PARAMETERS, HIDDEN, COMPONENTS)
+    if not (able and ours):
+        further = "" if asked[0] == "refine" else ", or with --algo ppo from such a start,"
         raise InputError(
-            f"--start takes a policy that this version trained with --task tune --algo dpg and --short-side "
-            f"{options['short_side']}; {options['start']} is one of {came[0]}, {came[1]} and {came[2]}, with "
-            f"{len(names)} parameters."
+            f"--start takes a policy that this version trained with --task tune --algo dpg{further} and "
+            f"--short-side {options['short_side']}; {options['start']} is one of {came[0]}, {came[1]} and "
+            f"{came[2]}, with {len(names)} parameters."
         )
+
+
+def _beginning(first: StoredPolicy | None, options: Mapping[str, Any]) -> str:
+    if first is None:
+        return "begins at the neutral render."
+    return f"begins with {options['start']} ({first.algo}, {first.card.get('steps')} renders)."
 
 
 def _first(run: Path, options: Mapping[str, Any], scores: Judging) -> StoredPolicy | None:

@@ -9,15 +9,20 @@ import torch
 from gymnasium import spaces
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.common.policies import (
+    ActorCriticPolicy,
+    BasePolicy,
+    MultiInputActorCriticPolicy,
+)
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.dqn.policies import QNetwork
 from stable_baselines3.sac.policies import Actor as SACActor
 from stable_baselines3.td3.policies import Actor as TD3Actor
 from torch import nn
 
-from agents.dpg import DPG
+from agents.dpg import DPG, DPGPolicy
 from attiqa.errors import InputError
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
@@ -124,6 +129,43 @@ def _basis(key: str) -> str:
     return f"components_{key}"
 
 
+class BegunActorCritic(MultiInputActorCriticPolicy):
+    """SB3's actor and critic, built so that the actor can go on from that of a stored policy: see `begin`.
+
+    The mean of its actions passes a tanh, as the answer of dpg's actor does.
+    """
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        super()._build(lr_schedule)
+        self.action_net = nn.Sequential(self.action_net, nn.Tanh())
+
+    def begin(self, policy: BasePolicy) -> None:
+        """Answer as `policy` does, a `DPGPolicy` or one of this class; the critic stays as it is."""
+        extractor, layers = _actor(policy)
+        own_extractor, own_layers = _actor(self)
+        own_extractor.load_state_dict(extractor.state_dict())
+        for own, layer in zip(own_layers, layers, strict=True):
+            own.load_state_dict(layer.state_dict())
+
+
+def _actor(policy: BasePolicy) -> tuple[nn.Module, list[nn.Linear]]:
+    """What an actor that ends in a tanh reads, and its layers in order."""
+    if isinstance(policy, DPGPolicy):
+        return policy.actor.features_extractor, _linears(policy.actor.mu)
+    if isinstance(policy, BegunActorCritic):
+        layers = _linears(policy.mlp_extractor.policy_net) + _linears(policy.action_net)
+        return policy.features_extractor, layers
+    raise ValueError(f"a {type(policy).__name__} has no actor that another policy could go on from")
+
+
+def policy_class(algo: str, begun: bool = False) -> type[BasePolicy]:
+    """The class of the policies of `algo`; of those that go on from a stored one where `begun`."""
+    if begun and algo in ON_POLICY:
+        return BegunActorCritic
+    aliases: dict[str, type[BasePolicy]] = ALGORITHMS[algo].policy_aliases
+    return aliases["MultiInputPolicy"]
+
+
 def check_action_space(algo: str, action_space: spaces.Space[Any]) -> None:
     """Raise `InputError` where `algo` cannot act in `action_space`."""
     if not isinstance(action_space, _ACTS_IN[algo]):
@@ -137,7 +179,7 @@ def check_action_space(algo: str, action_space: spaces.Space[Any]) -> None:
 def policy_arguments(
     algo: str, hidden: list[int], log_std: float, components: int = COMPONENTS, begun: bool = False
 ) -> dict[str, Any]:
-    """SB3's ``policy_kwargs`` for a MultiInputPolicy with `hidden` layers for actor and critic each.
+    """SB3's ``policy_kwargs`` for a `policy_class` with `hidden` layers for actor and critic each.
 
     `log_std` is the logarithm of the initial deviation of a Gaussian policy, in units of half the action
     range; it does not depend on the observation in PPO and A2C.
@@ -145,7 +187,9 @@ def policy_arguments(
     heads = {"pi": hidden, "vf": hidden} if algo in ON_POLICY else hidden
     arguments: dict[str, Any] = {"features_extractor_class": StandardisedExtractor, "net_arch": heads}
     if algo == "dpg":
-        arguments |= {"features_extractor_kwargs": {"components": components}, "begun": begun}
+        arguments["begun"] = begun
+    if algo == "dpg" or begun:
+        arguments["features_extractor_kwargs"] = {"components": components}
     if algo in ON_POLICY:
         arguments["log_std_init"] = log_std
     return arguments
@@ -162,8 +206,8 @@ def build_policy(
 ) -> BasePolicy:
     """The policy network alone, as SB3's `algo` would build it, at the identity."""
     check_action_space(algo, action_space)
-    policy_class: Any = ALGORITHMS[algo].policy_aliases["MultiInputPolicy"]
-    policy: BasePolicy = policy_class(
+    kind: Any = policy_class(algo, begun)
+    policy: BasePolicy = kind(
         observation_space,
         action_space,
         lambda _: 0.0,
@@ -180,14 +224,14 @@ def start_at_identity(policy: BasePolicy, log_std: float) -> None:
     """
     for module in policy.modules():
         if isinstance(module, ActorCriticPolicy):
-            _fill(module.action_net, 0.0)
+            _fill(_linears(module.action_net)[-1], 0.0)
         elif isinstance(module, SACActor):
             _fill(module.mu, 0.0)
             _fill(module.log_std, log_std)
         elif isinstance(module, TD3Actor):
-            _fill(_last_linear(module.mu), 0.0)
+            _fill(_linears(module.mu)[-1], 0.0)
         elif isinstance(module, QNetwork):
-            _fill(_last_linear(module.q_net), 0.0)
+            _fill(_linears(module.q_net)[-1], 0.0)
 
 
 def calibrate(policy: BasePolicy, observations: Observations) -> None:
@@ -214,5 +258,5 @@ def _fill(layer: Any, bias: float) -> None:
     nn.init.constant_(layer.bias, bias)
 
 
-def _last_linear(network: nn.Module) -> nn.Linear:
-    return [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
+def _linears(network: nn.Module) -> list[nn.Linear]:
+    return [module for module in network.modules() if isinstance(module, nn.Linear)]

@@ -18,7 +18,7 @@ if not __package__:  # run as a script, from whatever directory: the checkout is
 
 import torch
 
-from agents.launch import build_experiment, check_inputs, finish
+from agents.launch import NEUTRAL, build_experiment, check_inputs, finish, start_of
 from agents.playing import TASKS
 from agents.policy import ALGORITHMS
 from agents.runs import CONFIG, command_line, new_run, read_config, versions
@@ -61,9 +61,12 @@ class TrainOptions:
     )
     algo: str = option("ppo", help="learner", choices=list(ALGORITHMS))
     task: str = option("tune", help="all parameters at once, changes in steps, or tools", choices=list(TASKS))
-    start: Path | None = option(
+    start: str | None = option(
         None,
-        help="for --task refine --algo dpg: folder of a policy of one look, which makes the first change",
+        help="neutral, or folder of a policy of one look: --task tune --algo ppo goes on from it, and in "
+        "--task refine --algo dpg it makes the first change. Where nothing is said, ppo on tune goes on from "
+        "policies/photographs if that has the same --reward and --short-side; all else begins at the neutral "
+        "render",
         metavar="RUN",
     )
     judges: list[str] = option(
@@ -140,6 +143,7 @@ def main(argv: list[str] | None = None) -> int:
             "patience": given.patience or DEFAULT_PATIENCE,
             "device": str(pick_device(given.device)),
         }
+        options["start"] = start_of(options)
         check_inputs(options)  # a wrong name leaves no folder behind
         run = new_run(given.out, {"options": options, "command": command_line(), "versions": versions()})
     try:
@@ -157,6 +161,7 @@ def main(argv: list[str] | None = None) -> int:
 def _continued(own: dict[str, Any], given: TrainOptions, named: Collection[str]) -> dict[str, Any]:
     """The options of a run that goes on; `InputError` where others were `named` than it was started with."""
     asked, defaults = as_record(given), as_record(TrainOptions())
+    asked["start"] = None if given.start == NEUTRAL else given.start
     for name in sorted(set(named) - {*CHANGEABLE, "resume"}):
         started = own.get(name, defaults[name])
         if asked[name] == started or (name == "spare" and given.spare):  # they may join, and then stay

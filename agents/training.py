@@ -16,7 +16,14 @@ from tqdm import tqdm
 
 from agents.checkpoint import load_checkpoint, read_state, save_checkpoint
 from agents.dpg import ManyScales
-from agents.policy import ALGORITHMS, ON_POLICY, check_action_space, policy_arguments, start_at_identity
+from agents.policy import (
+    ALGORITHMS,
+    ON_POLICY,
+    check_action_space,
+    policy_arguments,
+    policy_class,
+    start_at_identity,
+)
 from agents.runs import STEP
 from agents.vec_env import IspVecEnv
 from agents.watching import HeldOut
@@ -24,6 +31,7 @@ from attiqa.errors import InputError
 
 HIDDEN = [64, 64]
 LOG_STD = -1.75
+BEGUN_LOG_STD = -2.3  # beside what a stored policy answers: smaller steps, or what it knows is lost
 DEVIATIONS = (0.05, 0.4)  # where bad renders teach critics and do not push a policy, exploration may go wide
 CHECKPOINT_SECONDS = 30.0  # for algorithms whose state holds a replay memory
 
@@ -53,24 +61,29 @@ def build_model(
         device: where the networks live.
         rollout: environment steps between two updates of an on-policy algorithm, over all slots.
         steps_an_episode: the longest episode; a rollout holds at least one whole episode a slot.
-        begun: whether another policy acts at the first look of an episode; dpg alone.
+        begun: whether a stored policy comes first: dpg's acts after its first look, PPO's goes on from it.
     """
     check_action_space(algo, env.action_space)
     steps = max(rollout // env.num_envs, steps_an_episode, 1)
-    arguments = _recipe(algo, steps, env.num_envs, env.action_space.shape or ())
+    arguments = _recipe(algo, steps, env.num_envs, env.action_space.shape or (), begun)
     model = ALGORITHMS[algo](
-        "MultiInputPolicy",
+        policy_class(algo, begun),
         env,
-        policy_kwargs=policy_arguments(algo, HIDDEN, LOG_STD, begun=begun),
+        policy_kwargs=policy_arguments(algo, HIDDEN, log_std(begun), begun=begun),
         seed=seed,
         device=device,
         **arguments,
     )
-    start_at_identity(model.policy, LOG_STD)
+    start_at_identity(model.policy, log_std(begun))
     return model
 
 
-def _recipe(algo: str, steps: int, slots: int, action_shape: tuple[int, ...]) -> dict[str, Any]:
+def log_std(begun: bool) -> float:
+    """The logarithm of the first deviation of a Gaussian policy, in units of half the action range."""
+    return BEGUN_LOG_STD if begun else LOG_STD
+
+
+def _recipe(algo: str, steps: int, slots: int, action_shape: tuple[int, ...], begun: bool) -> dict[str, Any]:
     """Keyword arguments of the SB3 algorithm. Episodes are short and rewards are potential differences,
     so nothing is discounted."""
     undiscounted = {"gamma": 1.0}
@@ -79,7 +92,7 @@ def _recipe(algo: str, steps: int, slots: int, action_shape: tuple[int, ...]) ->
             "n_steps": steps,
             "batch_size": max(steps * slots // 2, 2),
             "n_epochs": 8,
-            "learning_rate": linear_to(1e-3, 1e-4),
+            "learning_rate": linear_to(3e-4, 3e-5) if begun else linear_to(1e-3, 1e-4),
             "gae_lambda": 0.95,
             "clip_range": 0.2,
             "ent_coef": 0.0,

@@ -1,4 +1,4 @@
-"""A policy of several looks that begins with what a policy of one look has learnt."""
+"""Runs that begin with what a policy of one look has learnt: they go on from it, or look again."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from agents import train_isp
 from agents.checkpoint import load_checkpoint
 from agents.evaluation import Bench
 from agents.experiment import Experiment
-from agents.launch import check_inputs
+from agents.launch import SHIPPED, check_inputs, start_of
 from agents.playing import first_look, make_envs
+from agents.policy import act
 from agents.policy_file import StoredPolicy, load_policy
 from agents.runs import CHECKPOINT
 from attiqa.errors import InputError
 from attiqa.options import as_record
-from tests.fakes import MeanGrey, small_core
+from tests.fakes import MeanGrey, RandomFrames, small_core
 
 SIZES = tuple((72, 72 + 8 * (number % 2)) for number in range(10))
 
@@ -90,17 +91,65 @@ def test_a_run_with_a_start_is_resumed_and_stored(one_look, tmp_path):
     np.testing.assert_array_equal(stored.act(seen), whole.model.predict(seen, deterministic=True)[0])  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("other", [["--task", "tune"], ["--task", "refine", "--algo", "ppo"]])
-def test_a_start_belongs_to_refine_and_dpg(other, tmp_path, capsys):
-    shipped = Path(train_isp.__file__).parent / "policies" / "photographs"
-    given = ["--algo", "dpg", *other, "--start", str(shipped), "--out", str(tmp_path / "run")]
+def test_ppo_goes_on_from_what_a_policy_of_one_look_answers(one_look, tmp_path):
+    built = experiment(tmp_path / "run", algo="ppo", first=one_look, steps=256)
+    core = built.bench.core
+    seen = first_look(make_envs("tune", core, len(core), "ppo"), np.arange(len(core)))
+    expected = one_look.act(seen)
+    np.testing.assert_allclose(act(built.model.policy, seen), expected, atol=1e-6)
+    built.train()
+    moved = np.abs(act(built.model.policy, seen) - expected)
+    assert 1e-3 < moved.max() < 0.5
+    rows = built.compare(RandomFrames(SIZES), 72)
+    # the table says what the run began with, beside what it made of it
+    np.testing.assert_allclose(rows["start"].gains, built.bench.at(expected, 1).gains, atol=1e-6)
+    assert not np.array_equal(rows["policy"].gains, rows["start"].gains)
+    built.conclude(rows, 1.0)
+    stored = load_policy(tmp_path / "run")
+    np.testing.assert_array_equal(stored.act(seen), act(built.model.policy, seen))
+    again = experiment(tmp_path / "again", algo="ppo", first=stored)
+    np.testing.assert_allclose(act(again.model.policy, seen), stored.act(seen), atol=1e-6)
+
+
+def test_a_ppo_run_with_a_start_ends_as_the_unbroken_one(one_look, tmp_path):
+    whole = experiment(tmp_path / "whole", algo="ppo", first=one_look, steps=256)
+    whole.train()
+    half = experiment(tmp_path / "half", algo="ppo", first=one_look, steps=256)
+    half.train(time_limit=1e-6)
+    assert half.model.num_timesteps < 256
+    rest = experiment(tmp_path / "half", algo="ppo", first=one_look, steps=256, seed=5, continued=True)
+    rest.train()
+    for name, value in whole.model.policy.state_dict().items():
+        torch.testing.assert_close(rest.model.policy.state_dict()[name], value, rtol=0, atol=0)
+
+
+def test_where_nothing_is_said_ppo_goes_on_from_the_policy_that_ships():
+    def start(**said: object) -> str | None:
+        return start_of(as_record(train_isp.TrainOptions(**said)))  # type: ignore[arg-type]
+
+    assert start() == str(SHIPPED)
+    assert start(start="neutral") is None
+    assert start(start="RUN", algo="dpg") == "RUN"
+    others: list[dict[str, object]] = [
+        {"algo": "dpg"},
+        {"task": "refine"},
+        {"task": "tools"},
+        {"short_side": 128},
+        {"reward": "attiqa-mini"},
+    ]
+    assert [start(**other) for other in others] == [None] * len(others)
+
+
+@pytest.mark.parametrize("other", [["--algo", "dpg"], ["--task", "refine"]])
+def test_a_start_belongs_to_tune_and_ppo_or_to_refine_and_dpg(other, tmp_path, capsys):
+    given = [*other, "--start", str(SHIPPED), "--out", str(tmp_path / "run")]
     assert train_isp.main(given) == 2
-    assert "--start belongs to --task refine --algo dpg" in capsys.readouterr().err
+    assert "belongs to --task tune --algo ppo and to --task refine" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
 def test_a_start_of_another_kind_is_refused(one_look, tmp_path):
-    options = as_record(train_isp.TrainOptions(task="refine", algo="dpg", start=tmp_path))
+    options = as_record(train_isp.TrainOptions(task="refine", algo="dpg", start=str(tmp_path)))
     with pytest.raises(InputError, match="does not exist"):
         check_inputs(options | {"device": "cpu"})
     stored = tmp_path / "other"
@@ -109,6 +158,8 @@ def test_a_start_of_another_kind_is_refused(one_look, tmp_path):
     other.conclude({"neutral": other.bench.neutral(), "policy": other.policy()}, 1.0)
     with pytest.raises(InputError, match="is one of tune, ppo and 256, with 2 parameters"):
         check_inputs(options | {"device": "cpu", "start": str(stored)})
+    with pytest.raises(InputError, match="or with --algo ppo from such a start"):
+        check_inputs(options | {"device": "cpu", "start": str(stored), "task": "tune", "algo": "ppo"})
 
 
 def test_spare_needs_raws_or_photographs(capsys):

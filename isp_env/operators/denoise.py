@@ -21,9 +21,9 @@ _LUMA_RADIUS, _CHROMA_RADIUS = 0.008, 0.016  # of the short side
 # Variance that counts as noise at full strength, (shot * mean + read) as for a Poisson-Gaussian sensor
 # (Foi et al., TIP 2008); the levels are our choice: 2 % of white at middle grey, 0.3 % in black
 _SHOT, _READ = 2e-3, 1e-5
-# Colour is smoothed as a share of brightness, (R - luma) / (luma + floor): beside a bright sky the differences
-# themselves would colour all that is dark. With this floor noise of variance `_SHOT * (luma + floor)`, which is
-# the above, becomes one of `_SHOT / (luma + floor)`
+# Colour is smoothed as a share of brightness, (R - luma) / (luma + floor): beside a bright sky the
+# differences themselves would colour all that is dark. With this floor the noise above, whose variance is
+# `_SHOT * (luma + floor)`, becomes one of `_SHOT / (luma + floor)`
 _FLOOR = _READ / _SHOT
 # what red, green and blue take of a step in R - luma, and of one in B - luma, so that luma stays
 _SHARES = ((1.0, -0.5, 0.0), (0.0, -0.5, 1.0))
