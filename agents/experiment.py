@@ -11,6 +11,7 @@ from stable_baselines3.common.policies import BasePolicy
 
 from agents.answers import Answer, sequences_at
 from agents.checkpoint import load_checkpoint
+from agents.dpg import DPGPolicy
 from agents.evaluation import Bench, Outcome, fallen_judges, share_of, summarise
 from agents.playing import STEPS_AN_EPISODE, exploration_spread, looks, make_envs, play
 from agents.policy import BegunActorCritic, act, calibrate
@@ -83,7 +84,7 @@ class Experiment:
         if not continued and not goes_on:
             everywhere = make_envs(task, training, len(training), algo)
             calibrate(policy, looks(everywhere, first.act if first else None))
-        if first:
+        if first and not continued:
             policy.begin(first.policy)
         self._stage = make_envs(task, bench.core, len(bench), algo)
         self.held_out = HeldOut(bench, self._answer, patience)
@@ -220,6 +221,8 @@ class Experiment:
         for torn in self.run.glob(f".{Path(CHECKPOINT).stem}-*"):  # a process was killed while it wrote one
             torn.unlink(missing_ok=True)
         state = resume(self.model, self.env, self.run / CHECKPOINT)
+        if self.first and isinstance(self.model.policy, DPGPolicy):  # another may have been named since
+            self.model.policy.begin(self.first.policy)
         if "held_out" in state:  # runs of earlier versions have none
             self.held_out.restore(state["held_out"])
         return float(state["seconds"])

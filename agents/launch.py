@@ -62,6 +62,12 @@ def start_of(options: Mapping[str, Any]) -> str | None:
     return str(SHIPPED) if fits else None
 
 
+def exchange_start(run: Path, options: Mapping[str, Any]) -> None:
+    """Let another policy, ``options["start"]``, make the first change in a run that goes on."""
+    _check_start(load_policy(Path(options["start"])), options)
+    _keep(run, Path(options["start"]))
+
+
 def make_core(source: FrameSource, scores: Judging, short_side: int, device: str) -> Core:
     """Frames of `source` under the ISP and the reward."""
     space = ParameterSpace(TUNE_PARAMETERS)
@@ -191,15 +197,19 @@ def _first(run: Path, options: Mapping[str, Any], scores: Judging) -> StoredPoli
     """The policy of --start, from the copy that the run keeps of it."""
     if not options.get("start"):
         return None
-    kept = run / START
-    if not (kept / CARD).is_file():
-        kept.mkdir(exist_ok=True)
-        for name in (WEIGHTS, CARD):
-            with atomic_path(kept / name) as temporary:
-                shutil.copyfile(Path(options["start"]) / name, temporary)
-    stored = load_policy(kept, options["device"])
+    if not (run / START / CARD).is_file():
+        _keep(run, Path(options["start"]))
+    stored = load_policy(run / START, options["device"])
     check_card(stored.card, scores)
     return stored
+
+
+def _keep(run: Path, start: Path) -> None:
+    """Copy a policy into the run, which then needs `start` no more."""
+    (run / START).mkdir(exist_ok=True)
+    for name in (WEIGHTS, CARD):
+        with atomic_path(run / START / name) as temporary:
+            shutil.copyfile(start / name, temporary)
 
 
 def _scenes(run: Path, options: Mapping[str, Any]) -> Scenes:

@@ -18,7 +18,7 @@ if not __package__:  # run as a script, from whatever directory: the checkout is
 
 import torch
 
-from agents.launch import NEUTRAL, build_experiment, check_inputs, finish, start_of
+from agents.launch import NEUTRAL, build_experiment, check_inputs, exchange_start, finish, start_of
 from agents.playing import TASKS
 from agents.policy import ALGORITHMS
 from agents.runs import CONFIG, command_line, new_run, read_config, versions
@@ -32,6 +32,7 @@ DEFAULT_STEPS = 5632
 DEFAULT_PATIENCE = 3
 # what a sitting may have of its own; the rest is the run's
 CHANGEABLE = ("steps", "stop_when", "patience", "minutes", "threads")
+JOINING = ("spare", "start")  # and what one may bring and leaves to the next
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class TrainOptions:
     resume: Path | None = option(
         None,
         help="run folder to continue with its own options; --steps, --stop-when, --patience, --minutes and "
-        "--threads may be changed",
+        "--threads may be changed, --spare may join, and --start may name another first look",
     )
     algo: str = option("ppo", help="learner", choices=list(ALGORITHMS))
     task: str = option("tune", help="all parameters at once, changes in steps, or tools", choices=list(TASKS))
@@ -137,6 +138,8 @@ def main(argv: list[str] | None = None) -> int:
         run = given.resume
         config = read_config(run)
         options = _continued(config["options"], given, said(TrainOptions, argv))
+        if given.start and options["task"] == "refine":  # its folder may hold a better policy by now
+            exchange_start(run, options)
     else:
         options = as_record(given) | {
             "steps": given.steps or DEFAULT_STEPS,
@@ -152,8 +155,9 @@ def main(argv: list[str] | None = None) -> int:
         if not given.resume:  # nothing was learnt yet: the same --out may be tried again
             shutil.rmtree(run, ignore_errors=True)
         raise
-    if given.resume and given.spare:  # the next sitting goes on with these raws, whether it says so or not
-        write_json(run / CONFIG, config | {"options": config["options"] | {"spare": True}})
+    if given.resume:  # the next sitting goes on with what joined, whether it says so or not
+        joined = {name: options[name] for name in JOINING}
+        write_json(run / CONFIG, config | {"options": config["options"] | joined})
     finish(experiment, scenes, options)
     return EXIT_OK
 
@@ -164,7 +168,9 @@ def _continued(own: dict[str, Any], given: TrainOptions, named: Collection[str])
     asked["start"] = None if given.start == NEUTRAL else given.start
     for name in sorted(set(named) - {*CHANGEABLE, "resume"}):
         started = own.get(name, defaults[name])
-        if asked[name] == started or (name == "spare" and given.spare):  # they may join, and then stay
+        if asked[name] == started or (name == "spare" and given.spare):
+            continue
+        if name == "start" and asked[name] and started and own.get("task") == "refine":
             continue
         flag = f"--{name.replace('_', '-')}"
         raise InputError(
@@ -175,8 +181,8 @@ def _continued(own: dict[str, Any], given: TrainOptions, named: Collection[str])
         raise InputError(
             f"{given.resume} trains on the embedded scenes, which have no --spare; leave it away."
         )
-    changed = {name: asked[name] for name in ("steps", "stop_when", "patience", "spare") if asked[name]}
-    return own | changed | {"minutes": given.minutes}
+    changed = {name: asked[name] for name in ("steps", "stop_when", "patience", *JOINING) if asked[name]}
+    return {"spare": False, "start": None} | own | changed | {"minutes": given.minutes}
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ def _recipe(algo: str, steps: int, slots: int, action_shape: tuple[int, ...], be
             "n_steps": steps,
             "batch_size": max(steps * slots // 2, 2),
             "n_epochs": 8,
-            "learning_rate": linear_to(3e-4, 3e-5) if begun else linear_to(1e-3, 1e-4),
+            "learning_rate": linear_to(1e-4, 1e-5) if begun else linear_to(1e-3, 1e-4),
             "gae_lambda": 0.95,
             "clip_range": 0.2,
             "ent_coef": 0.0,

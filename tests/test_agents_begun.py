@@ -16,8 +16,9 @@ from agents.launch import SHIPPED, check_inputs, start_of
 from agents.playing import first_look, make_envs
 from agents.policy import act
 from agents.policy_file import StoredPolicy, load_policy
-from agents.runs import CHECKPOINT
+from agents.runs import CHECKPOINT, START
 from attiqa.errors import InputError
+from attiqa.files import write_json
 from attiqa.options import as_record
 from tests.fakes import MeanGrey, RandomFrames, small_core
 
@@ -89,6 +90,37 @@ def test_a_run_with_a_start_is_resumed_and_stored(one_look, tmp_path):
     stored = load_policy(tmp_path / "whole")
     seen = first_look(make_envs("refine", whole.bench.core, len(SIZES), "dpg"), np.arange(len(SIZES)))
     np.testing.assert_array_equal(stored.act(seen), whole.model.predict(seen, deterministic=True)[0])  # type: ignore[arg-type]
+
+
+def test_a_run_that_goes_on_may_begin_with_another_first_look(one_look, tmp_path, monkeypatch):
+    half = experiment(tmp_path / "half", task="refine", first=one_look, steps=160)
+    half.train()
+    core, frames = half.bench.core, np.arange(len(SIZES))
+    later = experiment(tmp_path / "tune", steps=640)
+    later.about = {"short_side": 256}
+    later.train()
+    later.conclude({"neutral": later.bench.neutral(), "policy": later.policy()}, 1.0)
+    other = load_policy(tmp_path / "tune")
+    seen = first_look(make_envs("refine", core, len(frames), "dpg"), frames)
+    assert np.abs(other.act(seen) - one_look.act(seen)).max() > 0.01
+    rest = experiment(tmp_path / "half", task="refine", first=other, continued=True)
+    rest.train()
+    np.testing.assert_allclose(act(rest.model.policy, seen), other.act(seen), atol=1e-6)
+
+    built = []
+    monkeypatch.setattr(
+        train_isp, "build_experiment", lambda run, options, **_: (built.append(options), None)
+    )
+    monkeypatch.setattr(train_isp, "finish", lambda *_: None)
+    monkeypatch.setattr("agents.launch.TUNE_PARAMETERS", core.space.names)
+    own = as_record(train_isp.TrainOptions(task="refine", algo="dpg", device="cpu", start="moved away"))
+    write_json(tmp_path / "half" / "config.json", {"options": own})
+    for said in ([], ["--start", str(tmp_path / "tune")], []):
+        assert train_isp.main(["--resume", str(tmp_path / "half"), *said]) == 0
+    assert [options["start"] for options in built] == ["moved away", *[str(tmp_path / "tune")] * 2]
+    assert load_policy(tmp_path / "half" / START).digest == other.digest
+    write_json(tmp_path / "half" / "config.json", {"options": own | {"start": None}})
+    assert train_isp.main(["--resume", str(tmp_path / "half"), "--start", str(tmp_path / "tune")]) == 2
 
 
 def test_ppo_goes_on_from_what_a_policy_of_one_look_answers(one_look, tmp_path):
