@@ -31,7 +31,10 @@ from attiqa.errors import InputError
 
 HIDDEN = [64, 64]
 LOG_STD = -1.75
-BEGUN_LOG_STD = -2.3  # beside what a stored policy answers: smaller steps, or what it knows is lost
+ROLLOUT = 128  # environment steps between two updates of an on-policy algorithm, over all slots
+# going on from a stored policy, in smaller and surer steps: or what it knows of other scenes is lost (TRIALS.md)
+BEGUN_LOG_STD = -2.3
+BEGUN_ROLLOUT = 512
 DEVIATIONS = (0.05, 0.4)  # where bad renders teach critics and do not push a policy, exploration may go wide
 CHECKPOINT_SECONDS = 30.0  # for algorithms whose state holds a replay memory
 
@@ -48,7 +51,7 @@ def build_model(
     *,
     seed: int,
     device: str = "cpu",
-    rollout: int = 128,
+    rollout: int = 0,
     steps_an_episode: int = 1,
     begun: bool = False,
 ) -> BaseAlgorithm:
@@ -59,11 +62,13 @@ def build_model(
         env: the environment.
         seed: of networks, exploration and the environment.
         device: where the networks live.
-        rollout: environment steps between two updates of an on-policy algorithm, over all slots.
+        rollout: environment steps between two updates of an on-policy algorithm, over all slots; 0 for the
+            recipe's.
         steps_an_episode: the longest episode; a rollout holds at least one whole episode a slot.
         begun: whether a stored policy comes first: dpg's acts after its first look, PPO's goes on from it.
     """
     check_action_space(algo, env.action_space)
+    rollout = rollout or (BEGUN_ROLLOUT if begun else ROLLOUT)
     steps = max(rollout // env.num_envs, steps_an_episode, 1)
     arguments = _recipe(algo, steps, env.num_envs, env.action_space.shape or (), begun)
     model = ALGORITHMS[algo](
@@ -90,7 +95,7 @@ def _recipe(algo: str, steps: int, slots: int, action_shape: tuple[int, ...], be
     if algo == "ppo":
         return undiscounted | {
             "n_steps": steps,
-            "batch_size": max(steps * slots // 2, 2),
+            "batch_size": max(steps * slots // (4 if begun else 2), 2),
             "n_epochs": 8,
             "learning_rate": linear_to(1e-4, 1e-5) if begun else linear_to(1e-3, 1e-4),
             "gae_lambda": 0.95,

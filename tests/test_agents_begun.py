@@ -21,6 +21,7 @@ from attiqa.errors import InputError
 from attiqa.files import write_json
 from attiqa.options import as_record
 from tests.fakes import MeanGrey, RandomFrames, small_core
+from tests.test_agents_training import stop_after
 
 SIZES = tuple((72, 72 + 8 * (number % 2)) for number in range(10))
 
@@ -124,7 +125,7 @@ def test_a_run_that_goes_on_may_begin_with_another_first_look(one_look, tmp_path
 
 
 def test_ppo_goes_on_from_what_a_policy_of_one_look_answers(one_look, tmp_path):
-    built = experiment(tmp_path / "run", algo="ppo", first=one_look, steps=256)
+    built = experiment(tmp_path / "run", algo="ppo", first=one_look, steps=1024)
     core = built.bench.core
     seen = first_look(make_envs("tune", core, len(core), "ppo"), np.arange(len(core)))
     expected = one_look.act(seen)
@@ -144,12 +145,15 @@ def test_ppo_goes_on_from_what_a_policy_of_one_look_answers(one_look, tmp_path):
 
 
 def test_a_ppo_run_with_a_start_ends_as_the_unbroken_one(one_look, tmp_path):
-    whole = experiment(tmp_path / "whole", algo="ppo", first=one_look, steps=256)
+    options = {"algo": "ppo", "first": one_look, "steps": 1024}
+    whole = experiment(tmp_path / "whole", **options)
     whole.train()
-    half = experiment(tmp_path / "half", algo="ppo", first=one_look, steps=256)
-    half.train(time_limit=1e-6)
-    assert half.model.num_timesteps < 256
-    rest = experiment(tmp_path / "half", algo="ppo", first=one_look, steps=256, seed=5, continued=True)
+    half = experiment(tmp_path / "half", **options)
+    stop_after(half, 800)
+    with pytest.raises(KeyboardInterrupt):
+        half.train()
+    assert half.model.num_timesteps == 512
+    rest = experiment(tmp_path / "half", **options, seed=5, continued=True)
     rest.train()
     for name, value in whole.model.policy.state_dict().items():
         torch.testing.assert_close(rest.model.policy.state_dict()[name], value, rtol=0, atol=0)
