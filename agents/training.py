@@ -32,7 +32,7 @@ from attiqa.errors import InputError
 HIDDEN = [64, 64]
 LOG_STD = -1.75
 ROLLOUT = 128  # environment steps between two updates of an on-policy algorithm, over all slots
-# going on from a stored policy, in smaller and surer steps: or what it knows of other scenes is lost (TRIALS.md)
+# going on from a stored policy, in smaller and surer steps: or what it knows of other scenes is lost
 BEGUN_LOG_STD = -2.3
 BEGUN_ROLLOUT = 512
 DEVIATIONS = (0.05, 0.4)  # where bad renders teach critics and do not push a policy, exploration may go wide
