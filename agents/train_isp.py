@@ -165,12 +165,11 @@ def main(argv: list[str] | None = None) -> int:
 def _continued(own: dict[str, Any], given: TrainOptions, named: Collection[str]) -> dict[str, Any]:
     """The options of a run that goes on; `InputError` where others were `named` than it was started with."""
     asked, defaults = as_record(given), as_record(TrainOptions())
-    asked["start"] = None if given.start == NEUTRAL else given.start
     for name in sorted(set(named) - {*CHANGEABLE, "resume"}):
         started = own.get(name, defaults[name])
-        if asked[name] == started or (name == "spare" and given.spare):
-            continue
-        if name == "start" and asked[name] and started and own.get("task") == "refine":
+        if name == "start":
+            started = started or NEUTRAL
+        if asked[name] == started or _joins(name, own, given):
             continue
         flag = f"--{name.replace('_', '-')}"
         raise InputError(
@@ -181,8 +180,16 @@ def _continued(own: dict[str, Any], given: TrainOptions, named: Collection[str])
         raise InputError(
             f"{given.resume} trains on the embedded scenes, which have no --spare; leave it away."
         )
+    asked["start"] = None if given.start == NEUTRAL else given.start
     changed = {name: asked[name] for name in ("steps", "stop_when", "patience", *JOINING) if asked[name]}
     return {"spare": False, "start": None} | own | changed | {"minutes": given.minutes}
+
+
+def _joins(name: str, own: dict[str, Any], given: TrainOptions) -> bool:
+    """Whether a run that was started without it takes an option from a later sitting, and keeps it."""
+    if name == "start":  # another first look for a run of several that has one
+        return given.start != NEUTRAL and own.get("start") is not None and own.get("task") == "refine"
+    return name == "spare" and given.spare
 
 
 if __name__ == "__main__":
