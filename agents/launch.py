@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agents.enhancer import check_card
 from agents.evaluation import Bench, table
 from agents.experiment import SEARCHED, Experiment
 from agents.judging import Judging, find_judges, judging
 from agents.playing import check_task
-from agents.policy import COMPONENTS
-from agents.policy_file import CARD, WEIGHTS, StoredPolicy, load_policy
-from agents.runs import START, check_new
+from agents.runs import check_new
 from agents.scenes import Scenes, embedded_scenes, photograph_scenes, raw_scenes
-from agents.training import HIDDEN
-from attiqa.errors import InputError
-from attiqa.files import atomic_path
+from agents.starting import beginning, check_start, kept_start
 from attiqa.images import IMAGE_SUFFIXES, list_images
 from attiqa.rewards.registry import build_reward
 from isp_env.envs.core import Core
@@ -30,8 +24,6 @@ from isp_env.raw import RAW_SUFFIXES
 
 MAX_BATCH = 16  # on a CPU: larger groups leave its caches and are slower an image
 RAWS = "scenes"  # folder of the raws that a run makes for itself
-NEUTRAL = "neutral"  # what --start calls no start
-SHIPPED = Path(__file__).resolve().parent / "policies" / "photographs"
 
 
 def check_inputs(options: Mapping[str, Any]) -> None:
@@ -43,29 +35,7 @@ def check_inputs(options: Mapping[str, Any]) -> None:
         list_images(paths, RAW_SUFFIXES | IMAGE_SUFFIXES)
     build_reward(options["reward"], options["device"], options["precision"])
     check_task(options["algo"], options["task"])
-    if options["start"]:
-        _check_start(load_policy(Path(options["start"])), options)
-
-
-def start_of(options: Mapping[str, Any]) -> str | None:
-    """The folder of the policy that a new run begins with; None: it begins at the neutral render.
-
-    Where nothing is said, PPO on the task tune goes on from the policy that ships, if that was trained for
-    the same reward on previews of the same size; all else begins at the neutral render.
-    """
-    if options["start"] is not None:
-        return None if options["start"] == NEUTRAL else str(options["start"])
-    if (options["task"], options["algo"]) != ("tune", "ppo"):
-        return None
-    card = load_policy(SHIPPED).card
-    fits = all(card[name] == options[name] for name in ("reward", "short_side"))
-    return str(SHIPPED) if fits else None
-
-
-def exchange_start(run: Path, options: Mapping[str, Any]) -> None:
-    """Let another policy, ``options["start"]``, make the first change in a run that goes on."""
-    _check_start(load_policy(Path(options["start"])), options)
-    _keep(run, Path(options["start"]))
+    check_start(options)
 
 
 def make_core(source: FrameSource, scores: Judging, short_side: int, device: str) -> Core:
@@ -112,8 +82,8 @@ def build_experiment(
     failed = dict(failure for core in cores for failure in core.table.failures)
     scenes.failures.extend((Path(name), sentence) for name, sentence in failed.items())
     bench = Bench(cores[-1], scores.score, scores.judges, scenes.clusters(cores[-1].names))
-    first = _first(run, options, scores)
-    print(_beginning(first, options), flush=True)
+    first = kept_start(run, options, scores)
+    print(beginning(first, options), flush=True)
     start = {"start": {"policy_digest": first.digest}} if first else {}
     experiment = Experiment(
         run,
@@ -162,54 +132,6 @@ def finish(experiment: Experiment, scenes: Scenes, options: Mapping[str, Any]) -
     print(f"run folder: {experiment.run}")
     print(f"enhance files: python agents/export.py --run {experiment.run} --input FILES --out DIR")
     return summary
-
-
-def _check_start(stored: StoredPolicy, options: Mapping[str, Any]) -> None:
-    """Raise `InputError` where this run cannot begin with a policy."""
-    asked = (options["task"], options["algo"])
-    if asked not in (("tune", "ppo"), ("refine", "dpg")):
-        raise InputError(
-            f"--start belongs to --task tune --algo ppo and to --task refine --algo dpg; got "
-            f"{' and '.join(asked)}."
-        )
-    card, network = stored.card, stored.card["network"]
-    names = tuple(row["name"] for row in card.get("parameters", ()))
-    came = (card.get("task"), stored.algo, card.get("short_side"))
-    built = (names, network["hidden"], network["components"])
-    able = stored.algo == "dpg" or (asked == ("tune", "ppo") and stored.algo == "ppo" and network["begun"])
-    ours = came[::2] == ("tune", options["short_side"]) and built == (TUNE_PARAMETERS, HIDDEN, COMPONENTS)
-    if not (able and ours):
-        further = "" if asked[0] == "refine" else ", or with --algo ppo from such a start,"
-        raise InputError(
-            f"--start takes a policy that this version trained with --task tune --algo dpg{further} and "
-            f"--short-side {options['short_side']}; {options['start']} is one of {came[0]}, {came[1]} and "
-            f"{came[2]}, with {len(names)} parameters."
-        )
-
-
-def _beginning(first: StoredPolicy | None, options: Mapping[str, Any]) -> str:
-    if first is None:
-        return "begins at the neutral render."
-    return f"begins with {options['start']} ({first.algo}, {first.card.get('steps')} renders)."
-
-
-def _first(run: Path, options: Mapping[str, Any], scores: Judging) -> StoredPolicy | None:
-    """The policy of --start, from the copy that the run keeps of it."""
-    if not options.get("start"):
-        return None
-    if not (run / START / CARD).is_file():
-        _keep(run, Path(options["start"]))
-    stored = load_policy(run / START, options["device"])
-    check_card(stored.card, scores)
-    return stored
-
-
-def _keep(run: Path, start: Path) -> None:
-    """Copy a policy into the run, which then needs `start` no more."""
-    (run / START).mkdir(exist_ok=True)
-    for name in (WEIGHTS, CARD):
-        with atomic_path(run / START / name) as temporary:
-            shutil.copyfile(start / name, temporary)
 
 
 def _scenes(run: Path, options: Mapping[str, Any]) -> Scenes:

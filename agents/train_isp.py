@@ -18,10 +18,11 @@ if not __package__:  # run as a script, from whatever directory: the checkout is
 
 import torch
 
-from agents.launch import NEUTRAL, build_experiment, check_inputs, exchange_start, finish, start_of
+from agents.launch import build_experiment, check_inputs, finish
 from agents.playing import TASKS
 from agents.policy import ALGORITHMS
 from agents.runs import CONFIG, command_line, new_run, read_config, versions
+from agents.starting import NEUTRAL, exchange_start, start_of
 from attiqa.devices import pick_device
 from attiqa.errors import EXIT_OK, InputError, command
 from attiqa.files import write_json

@@ -12,11 +12,12 @@ from agents import train_isp
 from agents.checkpoint import load_checkpoint
 from agents.evaluation import Bench
 from agents.experiment import Experiment
-from agents.launch import SHIPPED, check_inputs, start_of
+from agents.launch import check_inputs
 from agents.playing import first_look, make_envs
 from agents.policy import act
 from agents.policy_file import StoredPolicy, load_policy
 from agents.runs import CHECKPOINT, START
+from agents.starting import SHIPPED, start_of
 from attiqa.errors import InputError
 from attiqa.files import write_json
 from attiqa.options import as_record
@@ -113,7 +114,7 @@ def test_a_run_that_goes_on_may_begin_with_another_first_look(one_look, tmp_path
         train_isp, "build_experiment", lambda run, options, **_: (built.append(options), None)
     )
     monkeypatch.setattr(train_isp, "finish", lambda *_: None)
-    monkeypatch.setattr("agents.launch.TUNE_PARAMETERS", core.space.names)
+    monkeypatch.setattr("agents.starting.TUNE_PARAMETERS", core.space.names)
     own = as_record(train_isp.TrainOptions(task="refine", algo="dpg", device="cpu", start="moved away"))
     write_json(tmp_path / "half" / "config.json", {"options": own})
     for said in ([], ["--start", str(tmp_path / "tune")], []):

@@ -1,0 +1,94 @@
+"""What a run begins with: the neutral render, or a policy of one look that was stored before."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from agents.enhancer import check_card
+from agents.judging import Judging
+from agents.policy import COMPONENTS
+from agents.policy_file import CARD, WEIGHTS, StoredPolicy, load_policy
+from agents.runs import START
+from agents.training import HIDDEN
+from attiqa.errors import InputError
+from attiqa.files import atomic_path
+from isp_env.parameters import TUNE_PARAMETERS
+
+NEUTRAL = "neutral"  # what --start calls no start
+SHIPPED = Path(__file__).resolve().parent / "policies" / "photographs"
+
+
+def start_of(options: Mapping[str, Any]) -> str | None:
+    """The folder of the policy that a new run begins with; None: it begins at the neutral render.
+
+    Where nothing is said, PPO on the task tune goes on from the policy that ships, if that was trained for
+    the same reward on previews of the same size; all else begins at the neutral render.
+    """
+    if options["start"] is not None:
+        return None if options["start"] == NEUTRAL else str(options["start"])
+    if (options["task"], options["algo"]) != ("tune", "ppo"):
+        return None
+    card = load_policy(SHIPPED).card
+    fits = all(card[name] == options[name] for name in ("reward", "short_side"))
+    return str(SHIPPED) if fits else None
+
+
+def check_start(options: Mapping[str, Any]) -> None:
+    """Raise `InputError` where a run cannot begin with the policy ``options["start"]``, if it names one."""
+    if not options["start"]:
+        return
+    stored = load_policy(Path(options["start"]))
+    asked = (options["task"], options["algo"])
+    if asked not in (("tune", "ppo"), ("refine", "dpg")):
+        raise InputError(
+            f"--start belongs to --task tune --algo ppo and to --task refine --algo dpg; got "
+            f"{' and '.join(asked)}."
+        )
+    card, network = stored.card, stored.card["network"]
+    names = tuple(row["name"] for row in card.get("parameters", ()))
+    came = (card.get("task"), stored.algo, card.get("short_side"))
+    built = (names, network["hidden"], network["components"])
+    able = stored.algo == "dpg" or (asked == ("tune", "ppo") and stored.algo == "ppo" and network["begun"])
+    ours = came[::2] == ("tune", options["short_side"]) and built == (TUNE_PARAMETERS, HIDDEN, COMPONENTS)
+    if not (able and ours):
+        further = "" if asked[0] == "refine" else ", or with --algo ppo from such a start,"
+        raise InputError(
+            f"--start takes a policy that this version trained with --task tune --algo dpg{further} and "
+            f"--short-side {options['short_side']}; {options['start']} is one of {came[0]}, {came[1]} and "
+            f"{came[2]}, with {len(names)} parameters."
+        )
+
+
+def exchange_start(run: Path, options: Mapping[str, Any]) -> None:
+    """Let another policy, ``options["start"]``, make the first change in a run that goes on."""
+    check_start(options)
+    _keep(run, Path(options["start"]))
+
+
+def kept_start(run: Path, options: Mapping[str, Any], scores: Judging) -> StoredPolicy | None:
+    """The policy of --start, from the copy that the run keeps of it."""
+    if not options.get("start"):
+        return None
+    if not (run / START / CARD).is_file():
+        _keep(run, Path(options["start"]))
+    stored = load_policy(run / START, options["device"])
+    check_card(stored.card, scores)
+    return stored
+
+
+def beginning(first: StoredPolicy | None, options: Mapping[str, Any]) -> str:
+    """What a user should know of a run's start, in a line."""
+    if first is None:
+        return "begins at the neutral render."
+    return f"begins with {options['start']} ({first.algo}, {first.card.get('steps')} renders)."
+
+
+def _keep(run: Path, start: Path) -> None:
+    """Copy a policy into the run, which then needs `start` no more."""
+    (run / START).mkdir(exist_ok=True)
+    for name in (WEIGHTS, CARD):
+        with atomic_path(run / START / name) as temporary:
+            shutil.copyfile(start / name, temporary)
