@@ -14,7 +14,7 @@ from agents.policy_file import CARD, WEIGHTS, StoredPolicy, load_policy
 from agents.runs import START
 from agents.training import HIDDEN
 from attiqa.errors import InputError
-from attiqa.files import atomic_path
+from attiqa.files import atomic_path, read_json
 from isp_env.parameters import TUNE_PARAMETERS
 
 NEUTRAL = "neutral"  # what --start calls no start
@@ -31,7 +31,7 @@ def start_of(options: Mapping[str, Any]) -> str | None:
         return None if options["start"] == NEUTRAL else str(options["start"])
     if (options["task"], options["algo"]) != ("tune", "ppo"):
         return None
-    card = load_policy(SHIPPED).card
+    card = read_json(SHIPPED / CARD, "the card of the policy that ships")
     fits = all(card[name] == options[name] for name in ("reward", "short_side"))
     return str(SHIPPED) if fits else None
 
