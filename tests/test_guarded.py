@@ -68,6 +68,19 @@ def test_two_views_and_one_deviation_give_the_smaller_gain() -> None:
     assert (reward.parts(images, neutral)["gain"] > 1e-4).all()
 
 
+def test_by_default_a_gain_that_only_one_way_round_shows_counts_for_nothing() -> None:
+    neutral = photographs()
+    images = neutral.clone()
+    images[..., 40:56, 72:88] += 0.1  # on the right, inside the central crop
+
+    def right(x: torch.Tensor) -> torch.Tensor:
+        return x[..., x.shape[-1] // 2 :].mean(dim=(1, 2, 3))
+
+    one_way = GuardedReward([right], views=["whole", "cropped"])
+    assert (one_way(images, neutral) > 1e-3).all()
+    torch.testing.assert_close(GuardedReward([right])(images, neutral), torch.zeros(3), atol=1e-6, rtol=0)
+
+
 def test_newly_clipped_pixels_cost_beyond_the_tolerance_and_old_ones_nothing() -> None:
     neutral = photographs(1)
     neutral[..., :32, :] = 1.0

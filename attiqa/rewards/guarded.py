@@ -23,6 +23,7 @@ VIEWS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "whole": lambda images: images,
     "mirrored": lambda images: images.flip(-1),
     "cropped": lambda images: _center(images, 0.75),
+    "cropped-mirrored": lambda images: _center(images, 0.75).flip(-1),
 }
 # clipped pixels are counted on a grid of about this short side, colours compared on areas of this one: the
 # guard then costs less than a tenth of a small network
@@ -47,7 +48,8 @@ class GuardedReward:
     Args:
         scorers: plain rewards of one scale, or brought to one by `attiqa.rewards.calibration`.
         views: names from `VIEWS`; a gain that only one of them sees is discounted by the deviation. Models
-            that bring every image to one size see the central crop at a larger scale.
+            that bring every image to one size see the central crop at a larger scale; it is mirrored by
+            default, because searches find renders that a network likes one way round only (agents/TRIALS.md).
         deviations: the k above.
         clip_weight: score units for a fraction of 1 of newly clipped pixels.
         clip_tolerance: fraction of newly clipped pixels that is free.
@@ -62,7 +64,7 @@ class GuardedReward:
     def __init__(
         self,
         scorers: Sequence[Reward],
-        views: Sequence[str] = ("whole", "cropped"),
+        views: Sequence[str] = ("whole", "cropped-mirrored"),
         *,
         deviations: float = 1.0,
         clip_weight: float = 2.0,
