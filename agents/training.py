@@ -51,7 +51,6 @@ def build_model(
     *,
     seed: int,
     device: str = "cpu",
-    rollout: int = 0,
     steps_an_episode: int = 1,
     begun: bool = False,
 ) -> BaseAlgorithm:
@@ -62,14 +61,11 @@ def build_model(
         env: the environment.
         seed: of networks, exploration and the environment.
         device: where the networks live.
-        rollout: environment steps between two updates of an on-policy algorithm, over all slots; 0 for the
-            recipe's.
         steps_an_episode: the longest episode; a rollout holds at least one whole episode a slot.
         begun: whether a stored policy comes first: dpg's acts after its first look, PPO's goes on from it.
     """
     check_action_space(algo, env.action_space)
-    rollout = rollout or (BEGUN_ROLLOUT if begun else ROLLOUT)
-    steps = max(rollout // env.num_envs, steps_an_episode, 1)
+    steps = max((BEGUN_ROLLOUT if begun else ROLLOUT) // env.num_envs, steps_an_episode, 1)
     arguments = _recipe(algo, steps, env.num_envs, env.action_space.shape or (), begun)
     model = ALGORITHMS[algo](
         policy_class(algo, begun),

@@ -16,7 +16,6 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from stable_baselines3.common.logger import Logger
 
-import isp_env  # noqa: F401  (registers the environments)
 from attiqa.errors import InputError
 from tests.environments import TASKS, actions_for, make, make_vec
 from tests.fakes import small_core

@@ -22,9 +22,10 @@ from attiqa.rewards.protocol import Reward
 VIEWS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "whole": lambda images: images,
     "mirrored": lambda images: images.flip(-1),
-    "cropped": lambda images: _center(images, 0.75),
-    "cropped-mirrored": lambda images: _center(images, 0.75).flip(-1),
+    "cropped": lambda images: _center(images),
+    "cropped-mirrored": lambda images: _center(images).flip(-1),
 }
+_CROPPED = 0.75  # of each side
 # clipped pixels are counted on a grid of about this short side, colours compared on areas of this one: the
 # guard then costs less than a tenth of a small network
 _GRID_SIDE = 64
@@ -156,8 +157,8 @@ def _areas(images: torch.Tensor) -> torch.Tensor:
     return F.avg_pool2d(images, max(1, min(images.shape[-2:]) // _AREA_SIDE))
 
 
-def _center(images: torch.Tensor, fraction: float) -> torch.Tensor:
-    height, width = (max(1, round(side * fraction)) for side in images.shape[-2:])
+def _center(images: torch.Tensor) -> torch.Tensor:
+    height, width = (max(1, round(side * _CROPPED)) for side in images.shape[-2:])
     top, left = (images.shape[-2] - height) // 2, (images.shape[-1] - width) // 2
     return images[..., top : top + height, left : left + width]
 
