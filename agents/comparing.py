@@ -24,7 +24,7 @@ from agents.evaluation import (
 )
 from agents.judging import Judging
 from agents.launch import make_core
-from agents.playing import answers, make_envs
+from agents.playing import answers, envs_of
 from agents.policy_file import StoredPolicy
 from agents.search import SearchResult, cma_es, coordinate_search, random_search
 from attiqa.errors import InputError
@@ -124,7 +124,7 @@ def compare(
 
 def _played(stored: StoredPolicy, bench: Bench) -> list[Outcome]:
     """What a stored policy reaches on all frames of a bench after each look, as its answers are exported."""
-    env = make_envs(stored.card["task"], bench.core, len(bench), stored.algo)
+    env = envs_of(stored, bench.core)
     frames = np.arange(len(bench))
     return [
         bench.at(delivered(bench.core, frames, answer)[0], looks)

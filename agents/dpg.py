@@ -32,6 +32,12 @@ from torch.nn import functional as F
 # what a penalty puts far below would otherwise rule the squared error
 FLOOR = -2.0
 
+UPHILL = "uphill"  # the entry of an observation that shows the way, see `isp_env.envs.refine`
+PROGRESS = "progress"  # and the one that shows how much of the episode is over, 0 to 1
+# How far an actor goes that way before it has learnt better, in units of the action, at the start and towards
+# the end of an episode. Chosen on validation raws (TRIALS.md)
+PACE = (0.35, 0.1)
+
 
 class ManyScales(ActionNoise):
     """Half of the draws move all of an action by Gaussian noise of another deviation each time, log-uniform
@@ -58,6 +64,37 @@ class ManyScales(ActionNoise):
             far = np.random.random(self.size) < self.MOVED / self.size
             noise[far] = np.random.uniform(-self.REACH, self.REACH, int(far.sum()))
         return noise.astype(np.float32)
+
+
+class AlongUphill(nn.Module):
+    """The layers of an actor, whose answer is moved along the way uphill that a state shows, ever less far.
+
+    Args:
+        layers: states ``(B, D)`` to what a tanh makes actions of.
+        uphill: where a state holds the way.
+        progress: where it holds how much of the episode is over, times `length`.
+        length: of an entry of size one in a state.
+        pace: in units of the action, at the start and at the end of an episode.
+    """
+
+    pace: torch.Tensor
+
+    def __init__(
+        self,
+        layers: nn.Sequential,
+        uphill: slice,
+        progress: slice,
+        length: float,
+        pace: tuple[float, float] = PACE,
+    ) -> None:
+        super().__init__()
+        self.layers, self.uphill, self.progress, self.length = layers, uphill, progress, length
+        self.register_buffer("pace", torch.tensor(pace))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """States ``(B, D)`` to actions ``(B, P)``."""
+        pace = torch.lerp(self.pace[0], self.pace[1], features[:, self.progress] / self.length)
+        return torch.tanh(self.layers(features) + pace * features[:, self.uphill])
 
 
 class GainCritic(nn.Module):
@@ -118,17 +155,22 @@ class DPGPolicy(BasePolicy):
             features_extractor_kwargs,
             squash_output=True,
         )
-        extractor = self.make_features_extractor()
+        extractor: Any = self.make_features_extractor()
         self.actor = Actor(
             observation_space, action_space, net_arch, extractor, extractor.features_dim, nn.Tanh
         )
+        if UPHILL in dict(_entries(observation_space)):
+            actor: Any = self.actor
+            places = extractor.columns_of(UPHILL), extractor.columns_of(PROGRESS)
+            actor.mu = AlongUphill(actor.mu[:-1], *places, extractor.LENGTH)  # which has a tanh of its own
         self.critics = nn.ModuleList(
             GainCritic(extractor.features_dim, int(np.prod(action_space.shape)), list(critic_arch))
             for _ in range(n_critics)
         )
         self.first: Actor | None = None
         if begun:
-            sees = spaces.Dict({key: space for key, space in _entries(observation_space) if key != "change"})
+            own = ("change", UPHILL)  # of later looks
+            sees = spaces.Dict({key: space for key, space in _entries(observation_space) if key not in own})
             eye = features_extractor_class(sees, **(features_extractor_kwargs or {}))
             self.first = Actor(sees, action_space, net_arch, eye, eye.features_dim, nn.Tanh)
             self.first.requires_grad_(False)

@@ -13,7 +13,7 @@ from agents.answers import Answer, Settings, images_of
 from agents.delivery import delivered
 from agents.image_files import Pixels, finish
 from agents.judging import Judging
-from agents.playing import make_envs, play
+from agents.playing import envs_of, play
 from agents.policy_file import StoredPolicy
 from attiqa.errors import InputError
 from attiqa.model import DEFAULT_MODEL
@@ -103,7 +103,7 @@ class Enhancer:
             encoder=self._scores.encoder,
         )
         numbers = np.zeros(1, np.int64)
-        chosen, _ = play(make_envs(self.task, core, 1, self.stored.algo), numbers, self.stored.act)
+        chosen, _ = play(envs_of(self.stored, core), numbers, self.stored.act)
         answer, shares = delivered(core, numbers, chosen)
         before, after = (self._scored(core, setting) for setting in (answer.scaled(0.0), answer))
         return Enhanced(answer, before, after, float(shares[0]))

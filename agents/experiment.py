@@ -46,6 +46,7 @@ class Experiment:
         patience: looks without a better gain after which training ends; 0 trains to the last step.
         first: a policy of one look. In a task of one look the learner goes on from it (`BegunActorCritic`);
             in one of several it acts at the first and does not learn (`agents.dpg.DPGPolicy`).
+        slopes: whether a policy of several looks sees the way uphill (`isp_env.envs.refine`).
         about: entries of the policy's card and the summary: reward, eye, preview size.
         continued: the run goes on from its checkpoint, which has what is measured of the frames beforehand.
     """
@@ -64,6 +65,7 @@ class Experiment:
         every: int = 0,
         patience: int = 0,
         first: StoredPolicy | None = None,
+        slopes: bool = False,
         about: Mapping[str, Any] | None = None,
         continued: bool = False,
     ) -> None:
@@ -71,7 +73,7 @@ class Experiment:
         self.task, self.algo, self.steps, self.seed = task, algo, steps, seed
         self.every = every or max(steps // LOOKS, 1)
         self.continued = continued
-        self.env = make_envs(task, training, num_envs, algo)
+        self.env = make_envs(task, training, num_envs, algo, slopes)
         if not continued:
             spread = exploration_spread(self.env, float(np.exp(LOG_STD)), seed)
             self.env.reward_scale = 1.0 / max(spread, 1e-6)
@@ -86,7 +88,7 @@ class Experiment:
             calibrate(policy, looks(everywhere, first.act if first else None))
         if first and not continued:
             policy.begin(first.policy)
-        self._stage = make_envs(task, bench.core, len(bench), algo)
+        self._stage = make_envs(task, bench.core, len(bench), algo, slopes)
         self.held_out = HeldOut(bench, self._answer, patience)
 
     def train(self, *, time_limit: float = 0.0) -> float:

@@ -10,7 +10,8 @@ import numpy as np
 
 import isp_env  # noqa: F401  registers the environments
 from agents.answers import Answer, Sequences, Settings
-from agents.policy import Observations
+from agents.policy import UPHILL, Observations
+from agents.policy_file import StoredPolicy
 from agents.vec_env import IspVecEnv
 from attiqa.errors import InputError
 from isp_env.envs.core import Core
@@ -37,15 +38,20 @@ def check_task(algo: str, task: str) -> None:
         )
 
 
-def make_envs(task: str, core: Core, num_envs: int, algo: str = "ppo") -> IspVecEnv:
-    """A batch of episodes of `task` over `core`, as SB3's `algo` sees it."""
-    options: dict[str, Any] = {}
+def make_envs(task: str, core: Core, num_envs: int, algo: str = "ppo", slopes: bool = False) -> IspVecEnv:
+    """A batch of episodes of `task` over `core`, as SB3's `algo` sees it; `slopes` as in Refine-v0."""
+    options: dict[str, Any] = {"slopes": True} if slopes else {}
     if task == "tools":
         options = {"actions": _TOOL_ACTIONS.get(algo, "box")}
     envs = gym.make_vec(
         TASKS[task], num_envs=num_envs, vectorization_mode="vector_entry_point", core=core, **options
     )
     return IspVecEnv(envs)  # type: ignore[arg-type]
+
+
+def envs_of(stored: StoredPolicy, core: Core) -> IspVecEnv:
+    """One episode for each frame of `core`, in which the policy sees what it was trained to see."""
+    return make_envs(stored.card["task"], core, len(core), stored.algo, UPHILL in stored.sees)
 
 
 def first_look(env: IspVecEnv, frames: np.ndarray) -> Observations:

@@ -22,7 +22,7 @@ from stable_baselines3.sac.policies import Actor as SACActor
 from stable_baselines3.td3.policies import Actor as TD3Actor
 from torch import nn
 
-from agents.dpg import DPG, DPGPolicy
+from agents.dpg import DPG, PROGRESS, UPHILL, DPGPolicy
 from attiqa.errors import InputError
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
@@ -60,7 +60,8 @@ class StandardisedExtractor(BaseFeaturesExtractor):
     weight alike, and with a thousand inputs of size one it moved the action from one end to the other. The
     components leave out what tells one training photograph from another and nothing else: with all 2816
     features, critics know a few hundred photographs by heart; PPO, which sees each render once, does better
-    with all of them (TRIALS.md).
+    with all of them (TRIALS.md). The way uphill is a unit vector and progress a
+    share: both stay what they are.
 
     Args:
         observation_space: of the environment.
@@ -82,7 +83,9 @@ class StandardisedExtractor(BaseFeaturesExtractor):
         self._sizes, self._components = sizes, most
         self.register_buffer("mean", torch.zeros(total))
         self.register_buffer("scale", torch.ones(total))
-        share = torch.cat([torch.full((size,), self.LENGTH / size**0.5) for size in sizes.values()])
+        share = torch.cat(
+            [torch.full((n,), 1.0 if key == UPHILL else self.LENGTH / n**0.5) for key, n in sizes.items()]
+        )
         self.register_buffer("share", share, persistent=False)
         for key in self._wide():
             self.register_buffer(_basis(key), torch.zeros(sizes[key], self._components))
@@ -96,12 +99,28 @@ class StandardisedExtractor(BaseFeaturesExtractor):
             dim=1,
         )
 
+    def columns_of(self, key: str) -> slice:
+        """Where an entry stands in what `forward` returns."""
+        sizes = [min(size, self._components) for size in self._sizes.values()]
+        place = list(self._sizes).index(key)
+        return slice(sum(sizes[:place]), sum(sizes[: place + 1]))
+
     def calibrate(self, observations: dict[str, torch.Tensor]) -> None:
-        """Set all three from observations ``(B, ...)``; what hardly varies is only centred."""
+        """Set all three from observations ``(B, ...)``; what hardly varies is only centred.
+
+        Progress was seen of first and second looks alone: later ones would lie beyond the clip.
+        """
         flat = self._flat(observations)
         self.mean.copy_(flat.mean(dim=0))
         spread = flat.std(dim=0, correction=0)
         self.scale.copy_(torch.where(spread > 1e-4, 1.0 / spread.clamp(min=1e-4), 1.0))
+        sizes = list(self._sizes.values())
+        for key, mean, scale in zip(
+            self._sizes, self.mean.split(sizes), self.scale.split(sizes), strict=True
+        ):
+            if key in (UPHILL, PROGRESS):
+                mean.zero_()
+                scale.fill_(1.0)
         entries = self._standardised(observations)
         for key in self._wide():
             basis = getattr(self, _basis(key)).zero_()  # fewer frames than components leave zeros
@@ -235,7 +254,13 @@ def start_at_identity(policy: BasePolicy, log_std: float) -> None:
 
 
 def calibrate(policy: BasePolicy, observations: Observations) -> None:
-    """Standardise every input of `policy` by observations ``(B, ...)`` of the training frames."""
+    """Standardise every input of `policy` by observations ``(B, ...)`` of the training frames.
+
+    The way uphill need not be among them: it is not standardised.
+    """
+    if UPHILL in policy.observation_space.spaces:  # type: ignore[attr-defined]
+        shape = (len(next(iter(observations.values()))), *policy.observation_space[UPHILL].shape)  # type: ignore[index]
+        observations = observations | {UPHILL: np.zeros(shape, np.float32)}
     tensors, _ = policy.obs_to_tensor(observations)
     for module in policy.modules():
         if isinstance(module, StandardisedExtractor):

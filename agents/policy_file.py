@@ -41,6 +41,11 @@ class StoredPolicy:
         """What trained it, a key of `agents.policy.ALGORITHMS`."""
         return str(self.card["network"]["algo"])
 
+    @property
+    def sees(self) -> tuple[str, ...]:
+        """The entries of the observations that it reads."""
+        return tuple(self.card["network"]["observation_space"])
+
     def act(self, observations: Observations) -> np.ndarray:
         """The best actions ``(B, ...)`` for observations ``(B, ...)``."""
         return act(self.policy, observations)

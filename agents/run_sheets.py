@@ -16,7 +16,7 @@ from agents.answers import Answer, images_of
 from agents.evaluation import Bench, Outcome, summarise
 from agents.judging import find_judges, judging
 from agents.launch import RAWS, make_core
-from agents.playing import make_envs, play
+from agents.playing import envs_of, play
 from agents.policy_file import load_policy
 from agents.report import draw_judges, draw_rewards
 from agents.runs import METRICS, SUMMARY, read_metrics
@@ -97,7 +97,7 @@ def compare_runs(
             return color_distance(images, core.pipeline.neutral(group.raw))
 
         benches[name] = Bench(core, scores.score, judges, scenes, {"color_distance": distance})
-        env = make_envs(stored.card["task"], core, len(core), stored.algo)
+        env = envs_of(stored, core)
         answers[name] = play(env, np.arange(len(core)), stored.act)
     outcomes = {
         name: {NEUTRAL: bench.neutral()} | {who: bench.at(*answers[who]) for who in names}

@@ -71,6 +71,11 @@ class TrainOptions:
         "render",
         metavar="RUN",
     )
+    slopes: bool = option(
+        False,
+        help="with --task refine: the agent sees which change the reward rises by most, at the price of a "
+        "backward pass through reward and render a step; the reward must be one that torch can differentiate",
+    )
     judges: list[str] = option(
         [], help="further judges, outside the reward: no-reference metrics of pyiqa", metavar="NAME"
     )
@@ -125,6 +130,8 @@ class TrainOptions:
             raise InputError(
                 "--copies and --spare belong to --photos and --raws; the embedded scenes have their own."
             )
+        if self.slopes and self.task != "refine" and not self.resume:
+            raise InputError("--slopes belongs to --task refine, whose agent looks at its own renders.")
         if self.resume and self.out:
             raise InputError("--resume continues in the run's own folder; leave --out away.")
 

@@ -76,7 +76,7 @@ class QualityModel:
         return self.assess(images, view)[1]
 
     def assess(self, images: torch.Tensor, view: str = "whole") -> tuple[torch.Tensor, torch.Tensor]:
-        """Quality ``(B,)`` and attributes ``(B, K)`` in one pass.
+        """Quality ``(B,)`` and attributes ``(B, K)`` in one pass; gradients flow to images that ask for them.
 
         Args:
             images: float32 ``(B, 3, H, W)``, display sRGB in [0, 1].
@@ -86,7 +86,7 @@ class QualityModel:
         Raises:
             InputError: another layout or dtype, or images that hold NaN or infinity.
         """
-        with torch.inference_mode():
+        with torch.inference_mode(not images.requires_grad):
             features, crops = self._features(images, view)
             attributes, quality = self.network.outputs(features)
             quality = quality.view(-1, crops).mean(1)

@@ -132,6 +132,11 @@ class ParameterSpace:
     def __repr__(self) -> str:
         return f"ParameterSpace({list(self.names)})"
 
+    def units_of(self, actions: torch.Tensor) -> torch.Tensor:
+        """Physical units in a unit of action at actions ``(B, P)``: ``(B, P)``; at 0 those above it."""
+        low, neutral, high = self._limits(actions)
+        return torch.where(actions >= 0.0, high - neutral, neutral - low)
+
     def to_physical(self, actions: torch.Tensor) -> torch.Tensor:
         """Actions ``(B, P)`` in [-1, 1] (clamped to it) to physical values ``(B, P)``, on the same device."""
         self._check(actions, "actions")

@@ -24,6 +24,7 @@ from isp_env.filters import Window, enlarge, enlarge_width, luminance, shrink
 from isp_env.frame import RawBatch, RawFrame
 from isp_env.operators import balance, denoise, detail, equalize, presence, tone
 from isp_env.parameters import ParameterSpace
+from isp_env.slopes import Copying
 from isp_env.stages import Stages, Terms, terms_of
 
 ANALYSIS_SIDE = 256  # pixels
@@ -64,7 +65,7 @@ class Pipeline:
 
     @torch.no_grad()
     def __call__(self, batch: RawBatch, values: Tensor) -> Tensor:
-        """Render a batch; no gradient flows through it.
+        """Render a batch; no gradient flows through it (see `traced`).
 
         Args:
             batch: camera-linear frames of one size, ``(B, 3, H, W)``.
@@ -77,18 +78,16 @@ class Pipeline:
         Raises:
             InputError: `values` has another shape, or is not finite.
         """
-        self._check(batch, values)
-        terms = terms_of(self.space, batch, values.to(batch.image))
-        result = torch.empty_like(batch.image)
-        height, width = batch.image.shape[-2:]
-        images = max(1, chunk_pixels(batch.image.device, self.compiled) // (height * width))
-        for some in _slices(len(batch), _MEASURED * images):
-            part, own = batch.image[some], _rows(terms, some)
-            small = part if own.keys().isdisjoint(_LOOKING) else shrink(part, ANALYSIS_SIDE)
-            maps = _measure(small, own)
-            for few in _slices(len(part), images):
-                self._render(part[few], small[few], _rows(own, few), _rows(maps, few), result[some][few])
-        return result
+        return self._run(batch, values, self._stages)
+
+    def traced(self, batch: RawBatch, values: Tensor) -> Tensor:
+        """Render the same pixels so that gradients flow back to `values`, inside `isp_env.slopes.tracing`.
+
+        Operators that nothing uses take part, because how a render changes by them is asked for too. Takes
+        three times as long as `__call__`, and keeps what the way back needs.
+        """
+        with Copying():
+            return self._run(batch, values, Stages(compiled=False))
 
     def neutral(self, batch: RawBatch) -> Tensor:
         """The camera's default render, ``(B, 3, H, W)`` display sRGB in [0, 1]."""
@@ -107,6 +106,20 @@ class Pipeline:
         batch = RawBatch(frame.image[None], frame.white_balance[None], frame.color_matrix[None])
         return self(batch, values[None])[0]
 
+    def _run(self, batch: RawBatch, values: Tensor, stages: Stages) -> Tensor:
+        self._check(batch, values)
+        terms = terms_of(self.space, batch, values.to(batch.image))
+        result = torch.empty_like(batch.image)
+        height, width = batch.image.shape[-2:]
+        images = max(1, chunk_pixels(batch.image.device, self.compiled) // (height * width))
+        for some in _slices(len(batch), _MEASURED * images):
+            part, own = batch.image[some], _rows(terms, some)
+            small = part if own.keys().isdisjoint(_LOOKING) else shrink(part, ANALYSIS_SIDE)
+            maps = _measure(small, own)
+            for few in _slices(len(part), images):
+                _render(stages, part[few], small[few], _rows(own, few), _rows(maps, few), result[some][few])
+        return result
+
     def _check(self, batch: RawBatch, values: Tensor) -> None:
         if values.shape != (len(batch), len(self.space)):
             raise InputError(
@@ -115,26 +128,6 @@ class Pipeline:
             )
         if not bool(torch.isfinite(values).all()):
             raise InputError("expected finite parameter values; got NaN or infinity.")
-
-    def _render(self, image: Tensor, small: Tensor, terms: Terms, maps: Maps, result: Tensor) -> None:
-        """Render into `result`; large frames in strips of rows, by maps of a render of `small` ones."""
-        if min(image.shape[-2:]) <= ANALYSIS_SIDE:
-            torch.clamp(_develop(self._stages, image, terms, maps), 0.0, 1.0, out=result)
-            return
-        plain = Stages(compiled=False)  # the last strip has a height of its own, for which nobody should wait
-        if "clahe" in terms or "sharpen" in terms:
-            _develop(plain, small, terms, maps)
-        count, _, height, width = image.shape
-        # once for all strips, which then enlarge their own rows; clahe and airlight are no planes
-        maps = {
-            name: grid if name in ("clahe", "airlight") else enlarge_width(grid, width)
-            for name, grid in maps.items()
-        }
-        rows = max(1, chunk_pixels(image.device) // (count * width))
-        for top in range(0, height, rows):
-            strip = image[..., top : top + rows, :]
-            rendered = _develop(plain, strip, terms, maps, Window(top, height))
-            torch.clamp(rendered, 0.0, 1.0, out=result[..., top : top + rows, :])
 
 
 def chunk_pixels(device: torch.device, compiled: bool = False) -> int:
@@ -172,6 +165,27 @@ def _measure(image: Tensor, terms: Terms) -> Maps:
             small = tone.tone_regions(small, enlarge(maps["base"], small), terms["regions"])
         maps["dehaze"], maps["airlight"] = presence.dehaze_maps(small)
     return maps
+
+
+def _render(stages: Stages, image: Tensor, small: Tensor, terms: Terms, maps: Maps, result: Tensor) -> None:
+    """Render into `result`; large frames in strips of rows, by maps of a render of `small` ones."""
+    if min(image.shape[-2:]) <= ANALYSIS_SIDE:
+        torch.clamp(_develop(stages, image, terms, maps), 0.0, 1.0, out=result)
+        return
+    plain = Stages(compiled=False)  # the last strip has a height of its own, for which nobody should wait
+    if "clahe" in terms or "sharpen" in terms:
+        _develop(plain, small, terms, maps)
+    count, _, height, width = image.shape
+    # once for all strips, which then enlarge their own rows; clahe and airlight are no planes
+    maps = {
+        name: grid if name in ("clahe", "airlight") else enlarge_width(grid, width)
+        for name, grid in maps.items()
+    }
+    rows = max(1, chunk_pixels(image.device) // (count * width))
+    for top in range(0, height, rows):
+        strip = image[..., top : top + rows, :]
+        rendered = _develop(plain, strip, terms, maps, Window(top, height))
+        torch.clamp(rendered, 0.0, 1.0, out=result[..., top : top + rows, :])
 
 
 def _develop(stages: Stages, image: Tensor, terms: Terms, maps: Maps, window: Window | None = None) -> Tensor:

@@ -51,10 +51,10 @@ def terms_of(space: ParameterSpace, batch: RawBatch, values: Tensor) -> Terms:
 
     Returns:
         ``gains`` ``(B, 3)`` and ``matrix`` ``(B, 3, 3)`` always; the terms of each other operator where the
-        parameter of an image is away from neutral.
+        parameter of an image is away from neutral, and of all of them where a gradient is asked for.
     """
     is_moved = (values != space.neutral.to(values)).any(dim=0).tolist()
-    moved = {name for name, yes in zip(space.names, is_moved, strict=True) if yes}
+    moved = {name for name, yes in zip(space.names, is_moved, strict=True) if yes or values.requires_grad}
     columns = dict(zip(space.names, values.unbind(dim=1), strict=True))
     neutral = {row.name: row.neutral for row in PARAMETERS}
 

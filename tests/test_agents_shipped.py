@@ -11,7 +11,7 @@ import agents
 from agents.evaluation import Bench
 from agents.judging import judging
 from agents.launch import make_core
-from agents.playing import make_envs, play
+from agents.playing import envs_of, play
 from agents.policy_file import load_policy
 from isp_env.embedded import write_embedded_scenes
 from isp_env.sources import RawFolder
@@ -28,7 +28,7 @@ def test_a_shipped_policy_gains_on_scenes_that_it_never_saw(tmp_path, name, most
     core = make_core(RawFolder(raws), scores, int(stored.card["short_side"]), "cpu")
     bench = Bench(core, scores.score)
     frames = np.arange(len(core))
-    answer, looks = play(make_envs(stored.card["task"], core, len(core), stored.algo), frames, stored.act)
+    answer, looks = play(envs_of(stored, core), frames, stored.act)
     gains = bench.at(answer, looks).gains
     assert looks == most
     assert gains.mean() > 0.1

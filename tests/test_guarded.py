@@ -158,15 +158,30 @@ def test_memory_of_references_is_bounded() -> None:
     assert scorer.seen == seen + 1
 
 
-def test_an_image_is_rewarded_alike_alone_and_in_a_batch_and_without_a_gradient() -> None:
+def test_an_image_is_rewarded_alike_alone_and_in_a_batch() -> None:
     neutral = photographs(3)
-    images = (neutral * 1.3).requires_grad_()
+    images = neutral * 1.3
     batched = GuardedReward([brightness, contrast])(images, neutral)
     alone = torch.cat(
         [GuardedReward([brightness, contrast])(images[i : i + 1], neutral[i : i + 1]) for i in range(3)]
     )
     torch.testing.assert_close(batched, alone)
-    assert not batched.requires_grad
+
+
+def test_gradients_flow_to_images_that_ask_for_them_and_nowhere_else() -> None:
+    weight = torch.ones((), requires_grad=True)
+    reward = GuardedReward([lambda images: weight * brightness(images), contrast])
+    neutral = photographs(3)
+    images = neutral * 1.3
+    assert not reward(images, neutral).requires_grad  # a scorer that still learns is not taught by the way
+    asked = images.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(reward(asked, neutral).sum(), asked)
+    assert bool(torch.isfinite(slope).all())
+    above, below = (reward(images + sign * 0.01 * slope / slope.norm(), neutral).sum() for sign in (1, -1))
+    assert float(above) > float(below)
+    # at the neutral render itself no root and no deviation has a slope, and nothing turns NaN
+    (slope,) = torch.autograd.grad(reward(same := neutral.clone().requires_grad_(), neutral).sum(), same)
+    assert bool(torch.isfinite(slope).all())
 
 
 def test_bad_input_is_refused_in_a_sentence() -> None:

@@ -96,17 +96,24 @@ class GuardedReward:
         """Guarded gain ``(B,)`` of `images` over `reference`, both float32 ``(B, 3, H, W)`` display sRGB."""
         return self.parts(images, reference)["reward"]
 
-    @torch.no_grad()
     def parts(self, images: torch.Tensor, reference: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Every term of the formula, ``(B,)`` each, for logs: `reward` is what the call returns."""
+        """Every term of the formula, ``(B,)`` each, for logs: `reward` is what the call returns.
+
+        Gradients flow to `images` that ask for them, but for that of the clipped fraction, which is a count.
+        """
         if images.shape != reference.shape or images.ndim != 4 or images.shape[1] != 3:
             raise InputError(
                 "a guarded reward compares images with reference renders of one shape (B, 3, H, W); "
                 f"these are {tuple(images.shape)} and {tuple(reference.shape)}."
             )
+        with torch.set_grad_enabled(torch.is_grad_enabled() and images.requires_grad):
+            return self._parts(images, reference)
+
+    def _parts(self, images: torch.Tensor, reference: torch.Tensor) -> dict[str, torch.Tensor]:
         grids, areas = zip(*((_grid(x), _areas(x)) for x in (images, reference)), strict=True)
-        keys = _fingerprints(torch.cat([grids[1].flatten(1), areas[1].flatten(1)], dim=1))
-        baselines = self._baselines(keys, reference, self._scores)  # (B, V)
+        keys = _fingerprints(torch.cat([grids[1].flatten(1), areas[1].flatten(1)], dim=1).detach())
+        with torch.no_grad():
+            baselines = self._baselines(keys, reference, self._scores)  # (B, V)
         # every environment begins with the references themselves: they are not scored twice
         gains = (baselines if images is reference else self._scores(images)) - baselines
         gain, deviation = gains.mean(dim=1), gains.std(dim=1, correction=0)
@@ -143,7 +150,8 @@ def is_clipped(images: torch.Tensor) -> torch.Tensor:
 def color_distance(images: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     """Mean CIELAB chroma shift ``(B,)``: the length of ``(da*, db*)`` a pixel; lightness is free."""
     shift = rgb_to_lab(images)[:, 1:] - rgb_to_lab(reference)[:, 1:]
-    return shift.square().sum(dim=1).sqrt().mean(dim=(1, 2))
+    # of a vector_norm, unlike of a root, the slope at zero is zero
+    return torch.linalg.vector_norm(shift, dim=1).mean(dim=(1, 2))
 
 
 def _grid(images: torch.Tensor) -> torch.Tensor:

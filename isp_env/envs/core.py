@@ -6,7 +6,7 @@ Searches use it directly (`Core.potential_of`); the Gymnasium classes are thin s
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from isp_env.envs import looking
 from isp_env.envs.frames import FrameTable, Group, Tensors
 from isp_env.frame import FrameSource, RawBatch
 from isp_env.parameters import ParameterSpace
+from isp_env.slopes import slopes_of, tracing
 
 AnyReward = Reward | ReferencedReward
 
@@ -31,6 +32,14 @@ class Renderer(Protocol):
 
     def neutral(self, batch: RawBatch) -> torch.Tensor:
         """The camera default: ``(B, 3, H, W)`` display sRGB in [0, 1]."""
+
+
+@runtime_checkable
+class Traceable(Protocol):
+    """A renderer whose renders have slopes."""
+
+    def traced(self, batch: RawBatch, values: torch.Tensor) -> torch.Tensor:
+        """As the renderer's call, so that gradients flow to `values` inside `isp_env.slopes.tracing`."""
 
 
 class Core:
@@ -127,15 +136,24 @@ class Core:
         return self.look_at(frames, values, observe=False)["potential"]
 
     @torch.no_grad()
-    def look_at(self, frames: np.ndarray, values: torch.Tensor, observe: bool = True) -> Tensors:
+    def look_at(
+        self, frames: np.ndarray, values: torch.Tensor, observe: bool = True, slopes: bool = False
+    ) -> Tensors:
         """Render, score and, with `observe`, look: the entries of `neutral`, for these renders.
 
         Args:
             frames: frame numbers, int64 ``(B,)``.
             values: float32 ``(B, P)``, physical units.
             observe: without it only ``potential`` and ``clipped_fraction`` are computed.
+            slopes: adds ``slope (B, P)``: how the potential rises with each value, per physical unit, by a
+                backward pass through score and render (three times the work of a render and its score).
+
+        Raises:
+            InputError: `slopes` of a renderer or a reward that has none.
         """
         values = self._check_values(frames, values)
+        if slopes:
+            return self.table.batched(frames, lambda group: self._look_back(group, values, observe))
         return self.table.batched(
             frames, lambda group: self.look(self._render(group, values), group, observe=observe)
         )
@@ -163,6 +181,24 @@ class Core:
     def _render(self, group: Group, values: torch.Tensor) -> torch.Tensor:
         return self.pipeline(group.raw, values[group.members])
 
+    def _look_back(self, group: Group, values: torch.Tensor, observe: bool) -> Tensors:
+        """As `look`, of a render that is made here, with the slopes of its potential."""
+        if not isinstance(self.pipeline, Traceable):
+            raise InputError(f"{type(self.pipeline).__name__} cannot be traced: its renders have no slopes.")
+        reference = self._reference(group)
+        with tracing():
+            own = values[group.members].detach().requires_grad_()
+            images = self.pipeline.traced(group.raw, own)
+            scores = self._scored(images, reference)
+            if not scores.requires_grad:
+                raise InputError(
+                    "slopes need a reward that torch can differentiate, as the models of this package are; "
+                    f"{type(self._reward).__name__} gives no gradient. Go without slopes."
+                )
+            slope = slopes_of(scores, own)
+        images = images.detach()
+        return self._seen(images, self._own(scores), observe) | {"slope": self._own(slope)}
+
     def _reference(self, group: Group) -> torch.Tensor | None:
         return self._references[group.bucket][group.rows] if self._compares else None
 
@@ -174,8 +210,11 @@ class Core:
         return self._look(images, images, observe=True)
 
     def _look(self, images: torch.Tensor, reference: torch.Tensor | None, observe: bool) -> Tensors:
+        return self._seen(images, self._score(images, reference), observe)
+
+    def _seen(self, images: torch.Tensor, potential: torch.Tensor, observe: bool) -> Tensors:
         seen = {
-            "potential": self._score(images, reference),
+            "potential": potential,
             "clipped_fraction": is_clipped(images).float().mean(dim=(1, 2)),
         }
         if observe:
@@ -189,14 +228,17 @@ class Core:
         return seen
 
     def _score(self, images: torch.Tensor, reference: torch.Tensor | None) -> torch.Tensor:
+        return self._own(self._scored(images, reference))
+
+    def _scored(self, images: torch.Tensor, reference: torch.Tensor | None) -> torch.Tensor:
         arguments = {"reference": reference} if self._compares else {}
-        scores: Any = torch.as_tensor(self._reward(images, **arguments))
+        scores = torch.as_tensor(self._reward(images, **arguments))
         if scores.shape != (len(images),):
             raise InputError(
                 f"a reward returns one number an image, shape ({len(images)},); "
                 f"it returned shape {tuple(scores.shape)}."
             )
-        return self._own(scores)
+        return scores
 
     def _own(self, rows: torch.Tensor) -> torch.Tensor:
         # a clone, because a model's inference tensors must not reach a learner's graph

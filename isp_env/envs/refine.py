@@ -26,9 +26,12 @@ class RefineTask(ParameterTask):
         num_envs: slots.
         horizon: steps of an episode.
         step_size: how far an action of 1 moves a parameter, in action units.
+        slopes: whether the way uphill is seen.
     """
 
-    def __init__(self, core: Core, num_envs: int, horizon: int = 5, step_size: float = 1.0) -> None:
+    def __init__(
+        self, core: Core, num_envs: int, horizon: int = 5, step_size: float = 1.0, slopes: bool = False
+    ) -> None:
         super().__init__(core, num_envs, horizon)
         if not 0.0 < step_size <= 2.0:
             raise InputError(f"step_size lies in (0, 2], the width of an action being 2; got {step_size}.")
@@ -40,6 +43,12 @@ class RefineTask(ParameterTask):
                 "change": spaces.Box(-2.0, 2.0, self.setting.shape[1:], np.float32),
             }
         )
+        self.uphill: torch.Tensor | None = None
+        if slopes:
+            self.uphill = torch.zeros_like(self.setting)
+            self.observation_space = spaces.Dict(
+                {**self.observation_space.spaces, "uphill": self.action_space}
+            )
 
     def advance(self, actions: Any) -> tuple[torch.Tensor, np.ndarray]:
         """Move by ``step_size * actions`` ``(B, P)``, render from the raw, score; ends at the horizon."""
@@ -52,12 +61,13 @@ class RefineTask(ParameterTask):
         return self.now["potential"] - before, self.steps >= self.horizon
 
     def observe(self) -> Tensors:
-        """The current render's looks, the setting, its last change, progress."""
-        return self._seen_now() | {
+        """The current render's looks, the setting, its last change, progress; with slopes the way uphill."""
+        seen = self._seen_now() | {
             "setting": self.setting.clone(),
             "progress": self._progress(),
             "change": self.change.clone(),
         }
+        return seen if self.uphill is None else seen | {"uphill": self.uphill.clone()}
 
     def state(self) -> dict[str, Any]:
         """The episodes as JSON values, for `restore`."""
@@ -70,12 +80,29 @@ class RefineTask(ParameterTask):
         self._look()
 
     def _look(self) -> None:
-        self.now = self.core.look_at(self.frames, self.core.space.to_physical(self.setting))
+        values = self.core.space.to_physical(self.setting)
+        goes_on = (self.steps > 0) & (self.steps < self.horizon)
+        slopes = self.uphill is not None and bool(goes_on.any())
+        self.now = self.core.look_at(self.frames, values, slopes=slopes)
+        if self.uphill is not None:
+            self.uphill = torch.zeros_like(self.setting)
+        if slopes:
+            slope = self.now.pop("slope") * self.core.space.units_of(self.setting)
+            seen = torch.as_tensor(goes_on, device=self.core.device)[:, None]
+            self.uphill = torch.where(seen, _uphill(slope, self.setting), self.setting.new_zeros(()))
 
     def _begin(self, slots: np.ndarray) -> None:
         super()._begin(slots)
         rows = torch.zeros((len(slots), self.change.shape[1]), device=self.core.device)
         self.change = replaced({"change": self.change}, slots, {"change": rows})["change"]
+        if self.uphill is not None:
+            self.uphill = replaced({"uphill": self.uphill}, slots, {"uphill": rows})["uphill"]
+
+
+def _uphill(slope: torch.Tensor, setting: torch.Tensor) -> torch.Tensor:
+    """The unit vectors ``(B, P)`` along slopes that stay inside [-1, 1]; zero where there is no way up."""
+    stuck = ((setting >= 1.0) & (slope > 0.0)) | ((setting <= -1.0) & (slope < 0.0))
+    return torch.nn.functional.normalize(slope.masked_fill(stuck, 0.0), dim=1)
 
 
 class RefineEnv(IspEnv):
@@ -105,6 +132,10 @@ class RefineEnv(IspEnv):
     | setting    | Box(-1, 1, (P,), float32)       | the parameters as they stand, as actions               |
     | progress   | Box(0, 1, (1,), float32)        | steps taken / horizon                                  |
     | change     | Box(-2, 2, (P,), float32)       | what the last step changed, after clipping             |
+
+    With `slopes` also `uphill`, Box(-1, 1, (P,), float32): the direction, a unit vector in action units, in
+    which the potential of the current render rises most steeply without leaving the limits; zeros before the
+    first step, after the last and where there is no way up.
 
     ## Rewards
 
@@ -137,6 +168,8 @@ class RefineEnv(IspEnv):
     |-----------|---------|---------------------------------------------------------|
     | horizon   | 5       | steps of an episode                                     |
     | step_size | 1.0     | how far an action of 1 moves a parameter, in (0, 2]     |
+    | slopes    | False   | whether `uphill` is seen: a backward pass a step, by a  |
+    |           |         | reward that torch can differentiate                     |
 
     ## Version history
 
@@ -151,11 +184,12 @@ class RefineEnv(IspEnv):
         *,
         horizon: int = 5,
         step_size: float = 1.0,
+        slopes: bool = False,
         render_mode: str | None = None,
         **scenes: Any,
     ) -> None:
         core = build_core(source, reward, parameters, **scenes)
-        super().__init__(RefineTask(core, 1, horizon, step_size), render_mode)
+        super().__init__(RefineTask(core, 1, horizon, step_size, slopes), render_mode)
 
 
 class RefineVectorEnv(IspVectorEnv):
@@ -170,9 +204,10 @@ class RefineVectorEnv(IspVectorEnv):
         *,
         horizon: int = 5,
         step_size: float = 1.0,
+        slopes: bool = False,
         draw: Draw = "independent",
         render_mode: str | None = None,
         **scenes: Any,
     ) -> None:
         core = build_core(source, reward, parameters, **scenes)
-        super().__init__(RefineTask(core, num_envs, horizon, step_size), draw, render_mode)
+        super().__init__(RefineTask(core, num_envs, horizon, step_size, slopes), draw, render_mode)
