@@ -11,7 +11,7 @@ import torch
 
 from agents import train_isp
 from agents.checkpoint import load_checkpoint
-from agents.dpg import PACE
+from agents.dpg import PACE, roots
 from agents.evaluation import Bench
 from agents.experiment import Experiment
 from agents.playing import answers, envs_of, first_look, make_envs, play
@@ -204,7 +204,9 @@ def test_an_unlearnt_policy_goes_uphill_at_a_falling_pace(tmp_path: Path) -> Non
     seen = env.seen(env.env.step_tensors(settings(built.bench.core, 0.3).numpy()).observation)
     for look in range(1, 5):
         pace = PACE[0] + (PACE[1] - PACE[0]) * look / 5
-        np.testing.assert_allclose(chosen(), np.tanh(pace * seen["uphill"]), atol=1e-6)
+        way = roots(torch.from_numpy(seen["uphill"])).numpy()
+        np.testing.assert_allclose(np.linalg.norm(way, axis=1), 1.0, atol=1e-5)
+        np.testing.assert_allclose(chosen(), np.tanh(pace * way), atol=1e-6)
         seen = env.seen(env.env.step_tensors(chosen()).observation)
 
 
