@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from agents.curves import policy_point, search_points
-from agents.delivery import delivered
+from agents.delivery import delivered, no_worse_than_neutral
 from agents.evaluation import (
     Bench,
     Measure,
@@ -126,10 +126,13 @@ def _played(stored: StoredPolicy, bench: Bench) -> list[Outcome]:
     """What a stored policy reaches on all frames of a bench after each look, as its answers are exported."""
     env = envs_of(stored, bench.core)
     frames = np.arange(len(bench))
-    return [
-        bench.at(delivered(bench.core, frames, answer)[0], looks)
-        for looks, answer in enumerate(answers(env, frames, stored.act), start=1)
-    ]
+    outcomes = []
+    for looks, answer in enumerate(answers(env, frames, stored.act), start=1):
+        answer, _ = delivered(bench.core, frames, answer)
+        if stored.card["task"] == "tune":
+            answer, _ = no_worse_than_neutral(bench.core, frames, answer)
+        outcomes.append(bench.at(answer, looks))
+    return outcomes
 
 
 def _row(outcomes: Mapping[str, Outcome], number: int) -> dict[str, dict[str, Any]]:

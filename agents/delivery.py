@@ -1,4 +1,5 @@
-"""Answers as they are delivered: drawn back as far as they would clip what the neutral render keeps.
+"""Answers as they are delivered: drawn back as far as they would clip what the neutral render keeps, and not
+worse than that render.
 
 The reward charges for clipped pixels on average; of a single picture nothing should be lost that the neutral
 render has. What clips is seen in a render alone: nothing is scored for it.
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.answers import Answer, Settings, images_of
+from agents.answers import Answer, Settings, images_of, potential_of
 from agents.drawback import draw_back, newly_clipped
 from agents.search import Floats, Indices
 from isp_env.envs.core import Core
@@ -50,6 +51,20 @@ def delivered(core: Core, frames: Indices, answer: Answer) -> tuple[Answer, Floa
     for row in range(len(answer)):
         shares[row] = _strength(core, frames[row], answer.rows([row]))
     return answer.scaled(shares), shares
+
+
+def no_worse_than_neutral(core: Core, frames: Indices, answer: Answer) -> tuple[Answer, np.ndarray]:
+    """The answers, and the neutral render where the reward likes that better: searches end no lower either.
+
+    Each answer is scored once: the one evaluation of a policy of one look. One of several looks has scored
+    all of its own.
+
+    Returns:
+        The answer, and for which rows it was kept: bool ``(F,)``.
+    """
+    neutral = core.neutral_of(frames, ("potential",))["potential"]
+    kept = (potential_of(core, frames, answer) >= neutral).cpu().numpy()
+    return answer.scaled(kept.astype(np.float64)), kept
 
 
 def _setting(core: Core, frame: int, chosen: Settings) -> tuple[Floats, float]:

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 
 from agents.answers import Answer, Settings, images_of
-from agents.delivery import delivered
+from agents.delivery import delivered, no_worse_than_neutral
 from agents.image_files import Pixels, finish
 from agents.judging import Judging
 from agents.playing import envs_of, play
 from agents.policy_file import StoredPolicy
 from attiqa.errors import InputError
 from attiqa.model import DEFAULT_MODEL
+from attiqa.rewards.registry import full_name, is_own
 from isp_env.envs.core import Core
 from isp_env.frame import RawBatch, RawFrame
 from isp_env.parameters import ParameterSpace
@@ -36,12 +37,14 @@ class Enhanced:
         neutral_score, score: plain quality of the preview, before and after.
         share: what was taken of what brightens in a setting, or of the strengths of tools, so that hardly a
             pixel is clipped anew; 1 is all.
+        is_kept: false where the reward likes the neutral render better, which then is the answer.
     """
 
     answer: Answer
     neutral_score: float
     score: float
     share: float = 1.0
+    is_kept: bool = True
 
 
 def check_card(card: Mapping[str, Any], scores: Judging) -> None:
@@ -61,13 +64,13 @@ def check_card(card: Mapping[str, Any], scores: Judging) -> None:
 def chooser(card: Mapping[str, Any]) -> str:
     """The name of the reward that chooses the best of a policy's looks; `InputError` where it has none.
 
-    One look is the answer whatever it scores: there the score of the tables will do.
+    A policy of one look can do without: where its reward is no part of this package the score of the tables
+    takes its place, and its answers are exported whatever they are worth.
     """
-    if card.get("task") == "tune":
-        return DEFAULT_MODEL
-    if not isinstance(card.get("reward"), str):
+    reward = card.get("reward")
+    if not isinstance(reward, str):
         raise InputError("the policy's card is incomplete (it names no reward); copy the whole run folder.")
-    return str(card["reward"])
+    return DEFAULT_MODEL if card.get("task") == "tune" and not is_own(reward) else reward
 
 
 class Enhancer:
@@ -90,6 +93,8 @@ class Enhancer:
         self.space = ParameterSpace(names)
         self.pipeline = Pipeline(self.space)
         self.stored, self._scores, self._device = stored, scores, device
+        paid = full_name(str(stored.card.get("reward")))
+        self._checks = self.task == "tune" and scores.about.get("reward") == paid
 
     def look(self, frame: RawFrame) -> Enhanced:
         """Choose the parameters of one raw of any size."""
@@ -105,8 +110,11 @@ class Enhancer:
         numbers = np.zeros(1, np.int64)
         chosen, _ = play(envs_of(self.stored, core), numbers, self.stored.act)
         answer, shares = delivered(core, numbers, chosen)
+        is_kept = np.ones(1, bool)
+        if self._checks:
+            answer, is_kept = no_worse_than_neutral(core, numbers, answer)
         before, after = (self._scored(core, setting) for setting in (answer.scaled(0.0), answer))
-        return Enhanced(answer, before, after, float(shares[0]))
+        return Enhanced(answer, before, after, float(shares[0]), bool(is_kept[0]))
 
     def _scored(self, core: Core, answer: Answer) -> float:
         image = images_of(core, np.zeros(1, np.int64), answer)[0]
@@ -132,6 +140,7 @@ class Enhancer:
         is_setting = isinstance(enhanced.answer, Settings)
         return enhanced.answer.record(0) | {
             "share_of_brightening" if is_setting else "share_of_strengths": enhanced.share,
+            "neutral_kept": not enhanced.is_kept,
             "neutral_score": enhanced.neutral_score,
             "score": enhanced.score,
             "score_model": self._scores.about["eye"],

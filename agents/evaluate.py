@@ -24,6 +24,7 @@ from attiqa.devices import pick_device
 from attiqa.errors import EXIT_OK, InputError, command
 from attiqa.files import write_json
 from attiqa.options import option, parse
+from attiqa.rewards.registry import full_name
 from isp_env.photographs import KINDS
 
 
@@ -116,11 +117,15 @@ def main(argv: list[str] | None = None) -> int:
 
 def _check_same(stored: StoredPolicy, name: str, other: StoredPolicy) -> None:
     """Raise `InputError` where another policy was made for something else."""
-    for entry in ("reward", "short_side"):
-        if other.card[entry] != stored.card[entry]:
+    own, theirs = (
+        {"reward": full_name(policy.card["reward"]), "short_side": policy.card["short_side"]}
+        for policy in (stored, other)
+    )
+    for entry, value in own.items():
+        if theirs[entry] != value:
             raise InputError(
-                f"{name} was trained with {entry} {other.card[entry]} and --run with "
-                f"{stored.card[entry]}: policies of one table share reward and preview size."
+                f"{name} was trained with {entry} {theirs[entry]} and --run with {value}: policies of one "
+                "table share reward and preview size."
             )
 
 

@@ -13,7 +13,7 @@ from attiqa.errors import InputError
 from attiqa.model import DEFAULT_MODEL, bundled_models, load
 from attiqa.peers import OFFLINE_PEERS, Scorer, load_peer
 from attiqa.rewards.protocol import ReferencedReward, Reward
-from attiqa.rewards.registry import build_reward
+from attiqa.rewards.registry import build_reward, full_name
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def judging(reward_name: str, device: str, judges: Judges | None = None) -> Judg
     reward = build_reward(reward_name, device)
     eye = load(DEFAULT_MODEL, device)
     model = {"name": DEFAULT_MODEL, "digest": eye.digest}
-    about: dict[str, Any] = {"reward": reward_name, "reward_model": model, "eye": model}
+    about: dict[str, Any] = {"reward": full_name(reward_name), "reward_model": model, "eye": model}
     if judges is None:
         return Judging(reward, eye.features, eye.score, {}, about)
     about["judges"] = dict(judges.about)

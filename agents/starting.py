@@ -15,6 +15,7 @@ from agents.runs import START
 from agents.training import HIDDEN
 from attiqa.errors import InputError
 from attiqa.files import atomic_path, read_json
+from attiqa.rewards.registry import full_name
 from isp_env.parameters import TUNE_PARAMETERS
 
 NEUTRAL = "neutral"  # what --start calls no start
@@ -32,7 +33,8 @@ def start_of(options: Mapping[str, Any]) -> str | None:
     if (options["task"], options["algo"]) != ("tune", "ppo"):
         return None
     card = read_json(SHIPPED / CARD, "the card of the policy that ships")
-    fits = all(card[name] == options[name] for name in ("reward", "short_side"))
+    fits = full_name(card["reward"]) == full_name(options["reward"])
+    fits = fits and card["short_side"] == options["short_side"]
     return str(SHIPPED) if fits else None
 
 

@@ -28,6 +28,7 @@ from attiqa.errors import EXIT_OK, InputError, command
 from attiqa.files import write_json
 from attiqa.model import PRECISIONS
 from attiqa.options import as_record, option, parse, said
+from attiqa.rewards.registry import full_name
 
 DEFAULT_STEPS = 5632
 DEFAULT_PATIENCE = 3
@@ -153,6 +154,7 @@ def main(argv: list[str] | None = None) -> int:
             "steps": given.steps or DEFAULT_STEPS,
             "patience": given.patience or DEFAULT_PATIENCE,
             "device": str(pick_device(given.device)),
+            "reward": full_name(given.reward),
         }
         options["start"] = start_of(options)
         check_inputs(options)  # a wrong name leaves no folder behind
@@ -173,6 +175,7 @@ def main(argv: list[str] | None = None) -> int:
 def _continued(own: dict[str, Any], given: TrainOptions, named: Collection[str]) -> dict[str, Any]:
     """The options of a run that goes on; `InputError` where others were `named` than it was started with."""
     asked, defaults = as_record(given), as_record(TrainOptions())
+    asked["reward"], own = full_name(given.reward), own | {"reward": full_name(own["reward"])}
     for name in sorted(set(named) - {*CHANGEABLE, "resume"}):
         started = own.get(name, defaults[name])
         if name == "start":

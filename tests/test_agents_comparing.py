@@ -106,6 +106,19 @@ def test_a_policys_row_shows_what_an_export_delivers(stored, photographs):
     assert rows["policy"]["reward"] != 0.0
 
 
+def test_what_the_reward_likes_less_than_neutral_is_not_delivered(stored, photographs):
+    dark = copy.deepcopy(stored)
+    exposure = [row["name"] for row in stored.card["parameters"]].index("exposure")
+    dark.policy.action_net.bias.data[exposure] = -1.0
+    core = make_core(RawFolder([photographs / "expert"]), SCORES, 72, "cpu")
+    raw, _ = play(make_envs("tune", core, 3), np.arange(3), dark.act)
+    gains = Bench(core, grey).at(raw, 1).gains
+    rows = compare(dark, SCORES, [photographs / "expert"], random_renders=1, search_renders=0)
+    assert (gains < 0).any()
+    shown = [row["policy"]["reward"] for row in rows["files"].values()]
+    np.testing.assert_allclose(shown, np.maximum(gains, 0.0), atol=1e-6)
+
+
 def test_the_curve_ends_where_the_table_stands(stored, photographs, tmp_path):
     record = compare(
         stored,

@@ -259,9 +259,10 @@ def test_a_file_that_fails_at_its_end_leaves_nothing_and_stops_nobody(enhancer, 
     ]
 
 
-def test_only_a_policy_of_several_looks_needs_a_reward_to_choose_by():
-    assert chooser({"task": "tune", "reward": "guarded"}) == "attiqa-mini"
-    assert chooser({"task": "refine", "reward": "guarded"}) == "guarded"
+def test_only_a_policy_of_several_looks_needs_a_reward_that_is_no_part_of_this_package():
+    assert chooser({"task": "tune", "reward": "guarded"}) == "guarded"
+    assert chooser({"task": "tune", "reward": "my:reward"}) == "attiqa-mini"
+    assert chooser({"task": "refine", "reward": "my:reward"}) == "my:reward"
     with pytest.raises(InputError, match="names no reward"):
         chooser({"task": "refine"})
 
@@ -333,6 +334,26 @@ def test_names_of_outputs_differ_whatever_the_inputs_are_called(enhancer, tmp_pa
     assert len({path.name.casefold() for path in done.written}) == len(done.written) == 4
     sources = {json.loads(path.read_text())["source"] for path in (tmp_path / "out").glob("*.json")}
     assert {Path(source).name for source in sources} == {"IMG.jpg", "IMG.png", "IMG.jpg.png", "img.png"}
+
+
+def test_an_answer_that_its_own_reward_likes_less_than_neutral_is_not_exported(run, scores, raws, tmp_path):
+    stored = load_policy(run)
+    for name, reward in (
+        ("brighter", lambda x: x.mean(dim=(1, 2, 3))),
+        ("darker", lambda x: -x.mean(dim=(1, 2, 3))),
+    ):
+        told = dataclasses.replace(scores, reward=reward, about=scores.about | {"reward": "attiqa-mini"})
+        paid = dataclasses.replace(stored, card=stored.card | {"reward": "attiqa-mini"})
+        done = export(Enhancer(paid, told), raws[:1], tmp_path / name, Products())
+        record = json.loads(done.written[0].with_suffix(".json").read_text())
+        assert record["neutral_kept"] == (name == "darker")
+        assert (record["score"] == record["neutral_score"]) == (name == "darker")
+        assert (record["parameters"]["exposure"] == 0.0) == (name == "darker")
+    # a reward that is no part of the package is not asked
+    done = export(
+        Enhancer(stored, dataclasses.replace(told, about=scores.about)), raws[:1], tmp_path / "unasked"
+    )
+    assert not json.loads(done.written[0].with_suffix(".json").read_text())["neutral_kept"]
 
 
 def test_a_policy_that_saw_through_another_model_is_refused(run, scores):

@@ -9,6 +9,7 @@ import torch
 
 from attiqa.errors import InputError
 from attiqa.rewards import GuardedReward, build_reward, registry, reward_names
+from attiqa.rewards.registry import full_name
 
 
 class TinyModel:
@@ -84,3 +85,20 @@ def test_an_option_that_the_guard_does_not_have_is_refused(option: str) -> None:
 def test_a_view_that_does_not_exist_is_refused() -> None:
     with pytest.raises(InputError, match="views must be some of whole, mirrored, cropped"):
         build_reward("guarded:views=sideways")
+
+
+def test_a_record_keeps_every_option_of_the_guard() -> None:
+    full = full_name("guarded")
+    assert full == (
+        "guarded:views=whole+cropped-mirrored,deviations=1,clip_weight=2,clip_tolerance=0.01,color_weight=0.02,"
+        "color_radius=12"
+    )
+    assert full_name(full) == full
+    assert full_name("guarded:color_radius=12.0,views=whole+cropped-mirrored") == full
+    assert full_name("guarded:views=whole+cropped") == full.replace("-mirrored", "")
+    assert [full_name(name) for name in ("attiqa-mini", "my:reward")] == ["attiqa-mini", "my:reward"]
+    with pytest.raises(InputError, match="has no option"):
+        full_name("guarded:k=3")
+    plain, spelled = build_reward("guarded"), build_reward(full)
+    for key in ("views", "deviations", "clip_weight", "clip_tolerance", "color_weight", "color_radius"):
+        assert getattr(plain, key) == getattr(spelled, key)

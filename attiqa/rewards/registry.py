@@ -7,6 +7,7 @@ image only, ``guarded:clip_weight=0,color_weight=0`` punishes nothing; `GUARD` n
 from __future__ import annotations
 
 import importlib
+import inspect
 import math
 from typing import Any
 
@@ -46,6 +47,29 @@ GUARD = ("deviations", "clip_weight", "clip_tolerance", "color_weight", "color_r
 def reward_names() -> list[str]:
     """The names that `build_reward` knows."""
     return [_GUARDED, DEFAULT_MODEL, *read_attributes().names]
+
+
+def is_own(name: str) -> bool:
+    """Whether a reward of this name needs nothing but this package."""
+    return name in reward_names() or name.startswith(f"{_GUARDED}:")
+
+
+def full_name(name: str) -> str:
+    """A reward's name as records keep it: ``guarded`` with all of its options as they are now.
+
+    Other names come back as they are. So a later version, whose guard has other defaults, builds what a
+    record means, and two spellings of one reward are known to be one.
+
+    Raises:
+        InputError: an option that the guard does not have.
+    """
+    if name != _GUARDED and not name.startswith(f"{_GUARDED}:"):
+        return name
+    known = inspect.signature(GuardedReward).parameters
+    options = {key: known[key].default for key in ("views", *GUARD)}
+    options |= _guard_options(name) if name != _GUARDED else {}
+    numbers = [f"{key}={options[key]:.15g}" for key in GUARD]
+    return f"{_GUARDED}:{','.join(['views=' + '+'.join(options['views']), *numbers])}"
 
 
 def build_reward(
