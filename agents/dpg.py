@@ -141,7 +141,8 @@ class DPGPolicy(BasePolicy):
         critic_arch: hidden layers of each critic.
         n_critics: how many critics.
         weight_decay: of AdamW, for actor and critics.
-        begun: whether another actor, which does not learn, acts at the first look of an episode; see `begin`.
+        begun: whether another actor, which does not learn, acts at the first look of an episode; see
+            `agents.policy.begin`.
     """
 
     def __init__(
@@ -186,12 +187,6 @@ class DPGPolicy(BasePolicy):
         rate = lr_schedule(1.0)
         self.actor_optimizer = torch.optim.AdamW(self.actor.parameters(), rate, weight_decay=weight_decay)
         self.critic_optimizer = torch.optim.AdamW(self.critics.parameters(), rate, weight_decay=weight_decay)
-
-    def begin(self, policy: BasePolicy) -> None:
-        """Let the actor of `policy`, learnt on episodes of one look, act at the first look of each."""
-        if self.first is None or not isinstance(policy, DPGPolicy):
-            raise ValueError("only a policy built with begun=True begins with that of another DPG")
-        self.first.load_state_dict(policy.actor.state_dict())
 
     def forward(self, observation: PyTorchObs, deterministic: bool = False) -> torch.Tensor:
         """The actor's actions ``(B, P)``."""

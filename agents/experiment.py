@@ -14,7 +14,7 @@ from agents.checkpoint import load_checkpoint
 from agents.dpg import DPGPolicy
 from agents.evaluation import Bench, Outcome, fallen_judges, share_of, summarise
 from agents.playing import STEPS_AN_EPISODE, exploration_spread, looks, make_envs, play
-from agents.policy import BegunActorCritic, act, calibrate
+from agents.policy import BegunActorCritic, act, begin, calibrate
 from agents.policy_file import StoredPolicy, describe_network, save_policy
 from agents.report import draw_report, pairs
 from agents.runs import CHECKPOINT, METRICS, REPORT, SUMMARY, run_logger, versions
@@ -87,7 +87,7 @@ class Experiment:
             everywhere = make_envs(task, training, len(training), algo)
             calibrate(policy, looks(everywhere, first.act if first else None))
         if first and not continued:
-            policy.begin(first.policy)
+            begin(policy, first.policy)
         self._stage = make_envs(task, bench.core, len(bench), algo, slopes)
         self.held_out = HeldOut(bench, self._answer, patience)
 
@@ -224,7 +224,7 @@ class Experiment:
             torn.unlink(missing_ok=True)
         state = resume(self.model, self.env, self.run / CHECKPOINT)
         if self.first and isinstance(self.model.policy, DPGPolicy):  # another may have been named since
-            self.model.policy.begin(self.first.policy)
+            begin(self.model.policy, self.first.policy)
         if "held_out" in state:  # runs of earlier versions have none
             self.held_out.restore(state["held_out"])
         return float(state["seconds"])

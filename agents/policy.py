@@ -149,7 +149,7 @@ def _basis(key: str) -> str:
 
 
 class BegunActorCritic(MultiInputActorCriticPolicy):
-    """SB3's actor and critic, built so that the actor can go on from that of a stored policy: see `begin`.
+    """SB3's actor and critic, built so that the actor can go on from that of a stored one: see `begin`.
 
     The mean of its actions passes a tanh, as the answer of dpg's actor does.
     """
@@ -158,19 +158,31 @@ class BegunActorCritic(MultiInputActorCriticPolicy):
         super()._build(lr_schedule)
         self.action_net = nn.Sequential(self.action_net, nn.Tanh())
 
-    def begin(self, policy: BasePolicy) -> None:
-        """Answer as `policy` does, a `DPGPolicy` or one of this class; the critic stays as it is."""
-        extractor, layers = _actor(policy)
-        own_extractor, own_layers = _actor(self)
-        own_extractor.load_state_dict(extractor.state_dict())
-        for own, layer in zip(own_layers, layers, strict=True):
-            own.load_state_dict(layer.state_dict())
+
+def begin(policy: BasePolicy, stored: BasePolicy) -> None:
+    """Let `policy` begin with what a stored one of one look answers.
+
+    Args:
+        policy: a `BegunActorCritic`, which goes on from it (but for its critic), or a `DPGPolicy` built
+            with ``begun=True``, in which it acts at the first look of each episode.
+        stored: a `DPGPolicy` or a `BegunActorCritic`.
+
+    Raises:
+        ValueError: policies of other kinds.
+    """
+    own_extractor, own_layers = _actor(policy.first if isinstance(policy, DPGPolicy) else policy)
+    extractor, layers = _actor(stored)
+    own_extractor.load_state_dict(extractor.state_dict())
+    for own, layer in zip(own_layers, layers, strict=True):
+        own.load_state_dict(layer.state_dict())
 
 
-def _actor(policy: BasePolicy) -> tuple[nn.Module, list[nn.Linear]]:
+def _actor(policy: nn.Module | None) -> tuple[nn.Module, list[nn.Linear]]:
     """What an actor that ends in a tanh reads, and its layers in order."""
     if isinstance(policy, DPGPolicy):
-        return policy.actor.features_extractor, _linears(policy.actor.mu)
+        policy = policy.actor
+    if isinstance(policy, TD3Actor):
+        return policy.features_extractor, _linears(policy.mu)
     if isinstance(policy, BegunActorCritic):
         layers = _linears(policy.mlp_extractor.policy_net) + _linears(policy.action_net)
         return policy.features_extractor, layers

@@ -53,14 +53,13 @@ def check_start(options: Mapping[str, Any]) -> None:
     names = tuple(row["name"] for row in card.get("parameters", ()))
     came = (card.get("task"), stored.algo, card.get("short_side"))
     built = (names, network["hidden"], network["components"])
-    able = stored.algo == "dpg" or (asked == ("tune", "ppo") and stored.algo == "ppo" and network["begun"])
+    able = stored.algo == "dpg" or (stored.algo == "ppo" and network["begun"])
     ours = came[::2] == ("tune", options["short_side"]) and built == (TUNE_PARAMETERS, HIDDEN, COMPONENTS)
     if not (able and ours):
-        further = "" if asked[0] == "refine" else ", or with --algo ppo from such a start,"
         raise InputError(
-            f"--start takes a policy that this version trained with --task tune --algo dpg{further} and "
-            f"--short-side {options['short_side']}; {options['start']} is one of {came[0]}, {came[1]} and "
-            f"{came[2]}, with {len(names)} parameters."
+            "--start takes a policy that this version trained with --task tune --algo dpg, or with --algo "
+            f"ppo from such a start, and --short-side {options['short_side']}; {options['start']} is one of "
+            f"{came[0]}, {came[1]} and {came[2]}, with {len(names)} parameters."
         )
 
 

@@ -143,6 +143,10 @@ def test_ppo_goes_on_from_what_a_policy_of_one_look_answers(one_look, tmp_path):
     np.testing.assert_array_equal(stored.act(seen), act(built.model.policy, seen))
     again = experiment(tmp_path / "again", algo="ppo", first=stored)
     np.testing.assert_allclose(act(again.model.policy, seen), stored.act(seen), atol=1e-6)
+    # and it makes the first change of a policy of several looks
+    several = experiment(tmp_path / "several", task="refine", first=stored)
+    look = first_look(make_envs("refine", core, len(core), "dpg"), np.arange(len(core)))
+    np.testing.assert_allclose(act(several.model.policy, look), stored.act(look), atol=1e-6)
 
 
 def test_a_ppo_run_with_a_start_ends_as_the_unbroken_one(one_look, tmp_path):
