@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from gymnasium import spaces
 
 from attiqa.errors import InputError
@@ -102,7 +103,7 @@ class RefineTask(ParameterTask):
 def _uphill(slope: torch.Tensor, setting: torch.Tensor) -> torch.Tensor:
     """The unit vectors ``(B, P)`` along slopes that stay inside [-1, 1]; zero where there is no way up."""
     stuck = ((setting >= 1.0) & (slope > 0.0)) | ((setting <= -1.0) & (slope < 0.0))
-    return torch.nn.functional.normalize(slope.masked_fill(stuck, 0.0), dim=1)
+    return F.normalize(slope.masked_fill(stuck, 0.0), dim=1)
 
 
 class RefineEnv(IspEnv):
