@@ -191,9 +191,10 @@ class Core:
             images = self.pipeline.traced(group.raw, own)
             scores = self._scored(images, reference)
             if not scores.requires_grad:
+                name = getattr(self._reward, "__name__", type(self._reward).__name__)
                 raise InputError(
                     "slopes need a reward that torch can differentiate, as the models of this package are; "
-                    f"{type(self._reward).__name__} gives no gradient. Go without slopes."
+                    f"{name} gives no gradient. Go without slopes."
                 )
             slope = slopes_of(scores, own)
         images = images.detach()
