@@ -25,6 +25,7 @@ from agents.watching import median_judge
 from attiqa.errors import InputError
 from attiqa.files import atomic_path, read_json
 from attiqa.rewards.guarded import color_distance
+from attiqa.rewards.registry import short_name
 from isp_env.envs.frames import Group
 from isp_env.sources import RawFolder
 
@@ -143,7 +144,7 @@ def _curves(part: SubFigure, names: Sequence[str], runs: Sequence[Path]) -> None
         rows = read_metrics(run / METRICS)
         summary: Mapping[str, Any] = read_json(run / SUMMARY, "the summary of a finished run")
         draw_rewards(left, rows, {})
-        left.set_title(f"{name}: its own reward, {summary['reward']}", fontsize=9)
+        left.set_title(f"{name}: its own reward, {short_name(summary['reward'])}", fontsize=9)
         draw_judges(right, rows, summary["judges_in_training"]["spread_between_scenes"])
         right.set_title(f"{name}: judges that the reward does not contain", fontsize=9)
     limits = np.array([cell.get_ylim() for cell in cells[:, 1]])

@@ -9,7 +9,7 @@ import torch
 
 from attiqa.errors import InputError
 from attiqa.rewards import GuardedReward, build_reward, registry, reward_names
-from attiqa.rewards.registry import full_name
+from attiqa.rewards.registry import full_name, short_name
 
 
 class TinyModel:
@@ -94,6 +94,12 @@ def test_a_record_keeps_every_option_of_the_guard() -> None:
         "color_radius=12"
     )
     assert full_name(full) == full
+    assert [short_name(name) for name in (full, "guarded", "attiqa-mini")] == [
+        "guarded",
+        "guarded",
+        "attiqa-mini",
+    ]
+    assert short_name(full.replace("deviations=1", "deviations=0")) == "guarded:deviations=0"
     assert full_name("guarded:color_radius=12.0,views=whole+cropped-mirrored") == full
     assert full_name("guarded:views=whole+cropped") == full.replace("-mirrored", "")
     assert [full_name(name) for name in ("attiqa-mini", "my:reward")] == ["attiqa-mini", "my:reward"]

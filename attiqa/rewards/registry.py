@@ -51,7 +51,7 @@ def reward_names() -> list[str]:
 
 def is_own(name: str) -> bool:
     """Whether a reward of this name needs nothing but this package."""
-    return name in reward_names() or name.startswith(f"{_GUARDED}:")
+    return name in reward_names() or _is_guarded(name)
 
 
 def full_name(name: str) -> str:
@@ -63,13 +63,18 @@ def full_name(name: str) -> str:
     Raises:
         InputError: an option that the guard does not have.
     """
-    if name != _GUARDED and not name.startswith(f"{_GUARDED}:"):
+    if not _is_guarded(name):
         return name
-    known = inspect.signature(GuardedReward).parameters
-    options = {key: known[key].default for key in ("views", *GUARD)}
-    options |= _guard_options(name) if name != _GUARDED else {}
-    numbers = [f"{key}={options[key]:.15g}" for key in GUARD]
-    return f"{_GUARDED}:{','.join(['views=' + '+'.join(options['views']), *numbers])}"
+    return f"{_GUARDED}:{','.join(_spelled(_defaults() | _guard_options(name)))}"
+
+
+def short_name(name: str) -> str:
+    """A reward's name to be read: of the options of ``guarded`` those that are not as they are now."""
+    if not _is_guarded(name):
+        return name
+    spelled = zip(_spelled(_defaults() | _guard_options(name)), _spelled(_defaults()), strict=True)
+    own = [option for option, default in spelled if option != default]
+    return f"{_GUARDED}:{','.join(own)}" if own else _GUARDED
 
 
 def build_reward(
@@ -90,12 +95,10 @@ def build_reward(
         InputError: the name is unknown; the sentence lists the known ones. Or a precision is asked of a
             callable, which has its own.
     """
-    if name.startswith(f"{_GUARDED}:"):
+    if _is_guarded(name):
         return GuardedReward([load(DEFAULT_MODEL, device, precision)], **_guard_options(name))
     if name in reward_names():
         model = load(DEFAULT_MODEL, device, precision)
-        if name == _GUARDED:
-            return GuardedReward([model])
         return model if name == DEFAULT_MODEL else AttributeReward(model, name)
     if name.endswith(".safetensors"):
         return load(name, device, precision)
@@ -111,9 +114,26 @@ def build_reward(
     )
 
 
+def _is_guarded(name: str) -> bool:
+    return name.partition(":")[0] == _GUARDED
+
+
+def _defaults() -> dict[str, Any]:
+    """The guard's options as they are where a name does not say."""
+    known = inspect.signature(GuardedReward).parameters
+    return {key: known[key].default for key in ("views", *GUARD)}
+
+
+def _spelled(options: dict[str, Any]) -> list[str]:
+    """Options as a name has them, in order: ``views=whole+cropped``, ``deviations=0``, ..."""
+    return [f"views={'+'.join(options['views'])}", *(f"{key}={options[key]:.15g}" for key in GUARD)]
+
+
 def _guard_options(name: str) -> dict[str, Any]:
     """``guarded:views=whole+cropped,deviations=0`` to keyword arguments of `GuardedReward`."""
     options: dict[str, Any] = {}
+    if name == _GUARDED:
+        return options
     for part in name.partition(":")[2].split(","):
         key, _, value = part.partition("=")
         if key == "views":
