@@ -60,8 +60,8 @@ class StandardisedExtractor(BaseFeaturesExtractor):
     weight alike, and with a thousand inputs of size one it moved the action from one end to the other. The
     components leave out what tells one training photograph from another and nothing else: with all 2816
     features, critics know a few hundred photographs by heart; PPO, which sees each render once, does better
-    with all of them (TRIALS.md). The way uphill, a unit vector, and progress, a
-    share, stay what they are.
+    with all of them (TRIALS.md). The way uphill, a unit vector, and progress, a share,
+    stay what they are.
 
     Args:
         observation_space: of the environment.

@@ -239,11 +239,7 @@ def test_a_policy_that_sees_slopes_is_trained_resumed_stored_and_played(tmp_path
     assert all(later >= earlier - 1e-6 for earlier, later in itertools.pairwise(gains))
     assert gains[-1] > gains[0] + 1e-4
     with pytest.raises(InputError, match="sees uphill, which this export does not measure"):
-        PortablePolicy(
-            type(stored)(stored.policy, stored.card | {"short_side": 72}, stored.digest),
-            load("attiqa-mini"),
-            (72, 96),
-        )
+        PortablePolicy(stored, load("attiqa-mini"), (72, 96))
 
 
 def test_slopes_belong_to_refine(capsys: pytest.CaptureFixture[str]) -> None:
@@ -251,7 +247,7 @@ def test_slopes_belong_to_refine(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--slopes belongs to --task refine" in capsys.readouterr().err
 
 
-def test_a_reward_without_gradient_is_refused_before_anything_is_rendered_twice() -> None:
+def test_a_reward_of_ones_own_in_torch_has_slopes() -> None:
     core = real_core(DistanceFromNeutral())
     looked = core.look_at(np.arange(2), core.space.to_physical(settings(core, 0.3)[:2]), slopes=True)
-    assert bool((looked["slope"].abs().sum(dim=1) > 0).all())  # a reward of one's own, in torch
+    assert bool((looked["slope"].abs().sum(dim=1) > 0).all())
