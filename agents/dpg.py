@@ -12,7 +12,6 @@ next step counts: one step an episode in `Tune-v0`, the steepest step at a time 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -28,15 +27,11 @@ from stable_baselines3.td3.policies import Actor
 from torch import nn
 from torch.nn import functional as F
 
+from agents.begun import BegunPolicy, entries
+
 # In units of the reward's spread under first exploration. How bad a bad render is need not be learnt, and
 # what a penalty puts far below would otherwise rule the squared error
 FLOOR = -2.0
-
-UPHILL = "uphill"  # the entry of an observation that shows the way, see `isp_env.envs.refine`
-PROGRESS = "progress"  # and the one that shows how much of the episode is over, 0 to 1
-# How far an actor goes that way before it has learnt better, in units of the action, at the start and towards
-# the end of an episode. Chosen on validation raws (TRIALS.md)
-PACE = (0.4, 0.15)
 
 
 class ManyScales(ActionNoise):
@@ -66,46 +61,6 @@ class ManyScales(ActionNoise):
         return noise.astype(np.float32)
 
 
-class AlongUphill(nn.Module):
-    """The layers of an actor, whose answer is moved along the way uphill that a state shows, ever less far.
-
-    Args:
-        layers: states ``(B, D)`` to what a tanh makes actions of.
-        uphill: where a state holds the way.
-        progress: where it holds how much of the episode is over, times `length`.
-        length: of an entry of size one in a state.
-        pace: in units of the action, at the start and at the end of an episode.
-    """
-
-    pace: torch.Tensor
-
-    def __init__(
-        self,
-        layers: nn.Sequential,
-        uphill: slice,
-        progress: slice,
-        length: float,
-        pace: tuple[float, float] = PACE,
-    ) -> None:
-        super().__init__()
-        self.layers, self.uphill, self.progress, self.length = layers, uphill, progress, length
-        self.register_buffer("pace", torch.tensor(pace))
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """States ``(B, D)`` to actions ``(B, P)``."""
-        pace = torch.lerp(self.pace[0], self.pace[1], features[:, self.progress] / self.length)
-        return torch.tanh(self.layers(features) + pace * roots(features[:, self.uphill]))
-
-
-def roots(uphill: torch.Tensor) -> torch.Tensor:
-    """Unit vectors ``(B, P)`` with the root of each entry's size in its place, to unit length again.
-
-    Half way between the steepest direction and steps of one size in all parameters: what a parameter does
-    little of at once it may go on doing for long (our choice; TRIALS.md).
-    """
-    return F.normalize(uphill.sign() * uphill.abs().sqrt(), dim=1)
-
-
 class GainCritic(nn.Module):
     """What an action gains in a state; exactly 0 for the action 0.
 
@@ -129,7 +84,7 @@ class GainCritic(nn.Module):
         return (self.rest(still + self.action(actions)) - self.rest(still))[:, 0]
 
 
-class DPGPolicy(BasePolicy):
+class DPGPolicy(BegunPolicy):
     """An actor, which is the policy, and the critics that it learns from.
 
     Args:
@@ -169,21 +124,13 @@ class DPGPolicy(BasePolicy):
         self.actor = Actor(
             observation_space, action_space, net_arch, extractor, extractor.features_dim, nn.Tanh
         )
-        if UPHILL in dict(_entries(observation_space)):
-            actor: Any = self.actor
-            places = extractor.columns_of(UPHILL), extractor.columns_of(PROGRESS)
-            actor.mu = AlongUphill(actor.mu[:-1], *places, extractor.LENGTH)  # which has a tanh of its own
         self.critics = nn.ModuleList(
             GainCritic(extractor.features_dim, int(np.prod(action_space.shape)), list(critic_arch))
             for _ in range(n_critics)
         )
-        self.first: Actor | None = None
+        self.first = None
         if begun:
-            own = ("change", UPHILL)  # of later looks
-            sees = spaces.Dict({key: space for key, space in _entries(observation_space) if key not in own})
-            eye = features_extractor_class(sees, **(features_extractor_kwargs or {}))
-            self.first = Actor(sees, action_space, net_arch, eye, eye.features_dim, nn.Tanh)
-            self.first.requires_grad_(False)
+            self.first = self.first_actor(net_arch, ())
         rate = lr_schedule(1.0)
         self.actor_optimizer = torch.optim.AdamW(self.actor.parameters(), rate, weight_decay=weight_decay)
         self.critic_optimizer = torch.optim.AdamW(self.critics.parameters(), rate, weight_decay=weight_decay)
@@ -196,9 +143,8 @@ class DPGPolicy(BasePolicy):
         actions: torch.Tensor = self.actor(observation)
         if self.first is None:
             return actions
-        seen = dict(_entries(observation))
-        own = {key: seen[key] for key, _ in _entries(self.first.observation_space)}
-        return torch.where(seen["progress"] == 0, self.first(own), actions)
+        begins = dict(entries(observation))["progress"] == 0
+        return torch.where(begins, self.first_answer(observation), actions)
 
     def features(self, observation: PyTorchObs) -> torch.Tensor:
         """Observations to the vectors ``(B, D)`` that actor and critics read."""
@@ -259,7 +205,7 @@ class DPG(OffPolicyAlgorithm):
     ) -> tuple[np.ndarray, np.ndarray]:
         action, buffer_action = super()._sample_action(learning_starts, action_noise, n_envs)
         if self.policy.first is not None:  # what is no learner's choice is not explored
-            at_first = dict(_entries(self._last_obs))["progress"][:, 0] == 0
+            at_first = dict(entries(self._last_obs))["progress"][:, 0] == 0
             chosen, _ = self.predict(self._last_obs, deterministic=True)  # type: ignore[arg-type]
             action[at_first] = chosen[at_first]
             buffer_action[at_first] = self.policy.scale_action(chosen)[at_first]
@@ -310,11 +256,6 @@ class DPG(OffPolicyAlgorithm):
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.actor_optimizer", "policy.critic_optimizer"], []
-
-
-def _entries(observation: Any) -> Iterable[tuple[str, Any]]:
-    """The entries of a Dict observation, or of its space."""
-    return (observation.spaces if isinstance(observation, spaces.Dict) else observation).items()
 
 
 def _descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 from stable_baselines3.common.policies import BasePolicy
 
 from agents.answers import Answer, sequences_at
+from agents.begun import BegunPolicy
 from agents.checkpoint import load_checkpoint
-from agents.dpg import DPGPolicy
 from agents.evaluation import Bench, Outcome, fallen_judges, share_of, summarise
 from agents.playing import STEPS_AN_EPISODE, exploration_spread, looks, make_envs, play
 from agents.policy import BegunActorCritic, act, begin, calibrate
@@ -45,8 +45,7 @@ class Experiment:
         every: renders between two looks at the held-out scenes; 0 for an eighth of `steps`.
         patience: looks without a better gain after which training ends; 0 trains to the last step.
         first: a policy of one look. In a task of one look the learner goes on from it (`BegunActorCritic`);
-            in one of several it acts at the first and does not learn (`agents.dpg.DPGPolicy`).
-        slopes: whether a policy of several looks sees the way uphill (`isp_env.envs.refine`).
+            in one of several it acts at the first and does not learn (`agents.begun.BegunPolicy`).
         about: entries of the policy's card and the summary: reward, eye, preview size.
         continued: the run goes on from its checkpoint, which has what is measured of the frames beforehand.
     """
@@ -65,7 +64,6 @@ class Experiment:
         every: int = 0,
         patience: int = 0,
         first: StoredPolicy | None = None,
-        slopes: bool = False,
         about: Mapping[str, Any] | None = None,
         continued: bool = False,
     ) -> None:
@@ -73,8 +71,9 @@ class Experiment:
         self.task, self.algo, self.steps, self.seed = task, algo, steps, seed
         self.every = every or max(steps // LOOKS, 1)
         self.continued = continued
-        self.env = make_envs(task, training, num_envs, algo, slopes)
-        if not continued:
+        self.env = make_envs(task, training, num_envs, algo)
+        learns_rewards = algo != "climb"  # it takes them as they are
+        if not continued and learns_rewards:
             spread = exploration_spread(self.env, float(np.exp(LOG_STD)), seed)
             self.env.reward_scale = 1.0 / max(spread, 1e-6)
         self.first = first
@@ -83,12 +82,12 @@ class Experiment:
         )
         policy: Any = self.model.policy
         goes_on = isinstance(policy, BegunActorCritic)  # its inputs are standardised as they were learnt
-        if not continued and not goes_on:
+        if not continued and not goes_on and learns_rewards:
             everywhere = make_envs(task, training, len(training), algo)
             calibrate(policy, looks(everywhere, first.act if first else None))
         if first and not continued:
             begin(policy, first.policy)
-        self._stage = make_envs(task, bench.core, len(bench), algo, slopes)
+        self._stage = make_envs(task, bench.core, len(bench), algo)
         self.held_out = HeldOut(bench, self._answer, patience)
 
     def train(self, *, time_limit: float = 0.0) -> float:
@@ -223,7 +222,7 @@ class Experiment:
         for torn in self.run.glob(f".{Path(CHECKPOINT).stem}-*"):  # a process was killed while it wrote one
             torn.unlink(missing_ok=True)
         state = resume(self.model, self.env, self.run / CHECKPOINT)
-        if self.first and isinstance(self.model.policy, DPGPolicy):  # another may have been named since
+        if self.first and isinstance(self.model.policy, BegunPolicy):  # another may have been named since
             begin(self.model.policy, self.first.policy)
         if "held_out" in state:  # runs of earlier versions have none
             self.held_out.restore(state["held_out"])

@@ -97,7 +97,6 @@ def build_experiment(
         every=options.get("evaluate_every") or 0,  # runs of earlier versions have neither
         patience=(options.get("patience") or 0) if options.get("stop_when") == "plateau" else 0,
         first=first,
-        slopes=bool(options.get("slopes")),
         about=scores.about | {"short_side": short_side, "held_out_is_training": scenes.alone} | start,
         continued=continued,
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 import isp_env  # noqa: F401  registers the environments
 from agents.answers import Answer, Sequences, Settings
-from agents.policy import UPHILL, Observations
+from agents.policy import Observations
 from agents.policy_file import StoredPolicy
 from agents.vec_env import IspVecEnv
 from attiqa.errors import InputError
@@ -36,11 +36,16 @@ def check_task(algo: str, task: str) -> None:
             f"dqn picks one of a list of actions, and the task {task} sets continuous parameters; take "
             "--task tools, or another --algo."
         )
+    if task != "refine" and algo == "climb":
+        raise InputError(
+            f"climb goes on from what it has seen of a picture, and the task {task} does not let it look "
+            "twice at the same parameters; take --task refine, or another --algo."
+        )
 
 
-def make_envs(task: str, core: Core, num_envs: int, algo: str = "ppo", slopes: bool = False) -> IspVecEnv:
-    """A batch of episodes of `task` over `core`, as SB3's `algo` sees it; `slopes` as in Refine-v0."""
-    options: dict[str, Any] = {"slopes": True} if slopes else {}
+def make_envs(task: str, core: Core, num_envs: int, algo: str = "ppo") -> IspVecEnv:
+    """A batch of episodes of `task` over `core`, as SB3's `algo` sees it; climb sees slopes."""
+    options: dict[str, Any] = {"slopes": True} if algo == "climb" else {}
     if task == "tools":
         options = {"actions": _TOOL_ACTIONS.get(algo, "box")}
     envs = gym.make_vec(
@@ -51,7 +56,7 @@ def make_envs(task: str, core: Core, num_envs: int, algo: str = "ppo", slopes: b
 
 def envs_of(stored: StoredPolicy, core: Core) -> IspVecEnv:
     """One episode for each frame of `core`, in which the policy sees what it was trained to see."""
-    return make_envs(stored.card["task"], core, len(core), stored.algo, UPHILL in stored.sees)
+    return make_envs(stored.card["task"], core, len(core), stored.algo)
 
 
 def first_look(env: IspVecEnv, frames: np.ndarray) -> Observations:

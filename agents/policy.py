@@ -22,10 +22,13 @@ from stable_baselines3.sac.policies import Actor as SACActor
 from stable_baselines3.td3.policies import Actor as TD3Actor
 from torch import nn
 
-from agents.dpg import DPG, PROGRESS, UPHILL, DPGPolicy
+from agents.begun import BegunPolicy
+from agents.climb import Climb
+from agents.dpg import DPG, DPGPolicy
 from attiqa.errors import InputError
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
+    "climb": Climb,
     "dpg": DPG,
     "ppo": PPO,
     "a2c": A2C,
@@ -37,6 +40,7 @@ ON_POLICY = frozenset({"ppo", "a2c"})
 
 # action spaces that each algorithm of SB3 can drive
 _ACTS_IN: dict[str, tuple[type[spaces.Space[Any]], ...]] = {
+    "climb": (spaces.Box,),
     "dpg": (spaces.Box,),
     "ppo": (spaces.Box, spaces.Discrete, spaces.MultiDiscrete),
     "a2c": (spaces.Box, spaces.Discrete, spaces.MultiDiscrete),
@@ -45,6 +49,7 @@ _ACTS_IN: dict[str, tuple[type[spaces.Space[Any]], ...]] = {
     "dqn": (spaces.Discrete,),
 }
 
+PROGRESS = "progress"  # the entry of an observation that shows how much of the episode is over, 0 to 1
 COMPONENTS = 24  # principal ones that dpg reads of each entry of an observation, at most
 
 Observations = dict[str, np.ndarray]
@@ -60,8 +65,7 @@ class StandardisedExtractor(BaseFeaturesExtractor):
     weight alike, and with a thousand inputs of size one it moved the action from one end to the other. The
     components leave out what tells one training photograph from another and nothing else: with all 2816
     features, critics know a few hundred photographs by heart; PPO, which sees each render once, does better
-    with all of them (TRIALS.md). The way uphill, a unit vector, and progress, a share,
-    stay what they are.
+    with all of them (TRIALS.md). Progress, a share, stays what it is.
 
     Args:
         observation_space: of the environment.
@@ -83,9 +87,7 @@ class StandardisedExtractor(BaseFeaturesExtractor):
         self._sizes, self._components = sizes, most
         self.register_buffer("mean", torch.zeros(total))
         self.register_buffer("scale", torch.ones(total))
-        share = torch.cat(
-            [torch.full((n,), 1.0 if key == UPHILL else self.LENGTH / n**0.5) for key, n in sizes.items()]
-        )
+        share = torch.cat([torch.full((n,), self.LENGTH / n**0.5) for n in sizes.values()])
         self.register_buffer("share", share, persistent=False)
         for key in self._wide():
             self.register_buffer(_basis(key), torch.zeros(sizes[key], self._components))
@@ -98,12 +100,6 @@ class StandardisedExtractor(BaseFeaturesExtractor):
             [rows @ getattr(self, _basis(key)) if key in wide else rows for key, rows in entries.items()],
             dim=1,
         )
-
-    def columns_of(self, key: str) -> slice:
-        """Where an entry stands in what `forward` returns."""
-        sizes = [min(size, self._components) for size in self._sizes.values()]
-        place = list(self._sizes).index(key)
-        return slice(sum(sizes[:place]), sum(sizes[: place + 1]))
 
     def calibrate(self, observations: dict[str, torch.Tensor]) -> None:
         """Set all three from observations ``(B, ...)``; what hardly varies is only centred.
@@ -118,7 +114,7 @@ class StandardisedExtractor(BaseFeaturesExtractor):
         for key, mean, scale in zip(
             self._sizes, self.mean.split(sizes), self.scale.split(sizes), strict=True
         ):
-            if key in (UPHILL, PROGRESS):
+            if key == PROGRESS:
                 mean.zero_()
                 scale.fill_(1.0)
         entries = self._standardised(observations)
@@ -164,13 +160,13 @@ def begin(policy: BasePolicy, stored: BasePolicy) -> None:
 
     Args:
         policy: a `BegunActorCritic`, which goes on from it (but for its critic), or a `DPGPolicy` built
-            with ``begun=True``, in which it acts at the first look of each episode.
+            with ``begun=True`` or a `agents.climb.ClimbPolicy`, in which it makes the first look.
         stored: a `DPGPolicy` or a `BegunActorCritic`.
 
     Raises:
         ValueError: policies of other kinds.
     """
-    own_extractor, own_layers = _actor(policy.first if isinstance(policy, DPGPolicy) else policy)
+    own_extractor, own_layers = _actor(policy.first if isinstance(policy, BegunPolicy) else policy)
     extractor, layers = _actor(stored)
     own_extractor.load_state_dict(extractor.state_dict())
     for own, layer in zip(own_layers, layers, strict=True):
@@ -217,9 +213,9 @@ def policy_arguments(
     """
     heads = {"pi": hidden, "vf": hidden} if algo in ON_POLICY else hidden
     arguments: dict[str, Any] = {"features_extractor_class": StandardisedExtractor, "net_arch": heads}
-    if algo == "dpg":
+    if algo in ("dpg", "climb"):
         arguments["begun"] = begun
-    if algo == "dpg" or begun:
+    if algo in ("dpg", "climb") or begun:
         arguments["features_extractor_kwargs"] = {"components": components}
     if algo in ON_POLICY:
         arguments["log_std_init"] = log_std
@@ -266,13 +262,7 @@ def start_at_identity(policy: BasePolicy, log_std: float) -> None:
 
 
 def calibrate(policy: BasePolicy, observations: Observations) -> None:
-    """Standardise every input of `policy` by observations ``(B, ...)`` of the training frames.
-
-    The way uphill need not be among them: it is not standardised.
-    """
-    if UPHILL in policy.observation_space.spaces:  # type: ignore[attr-defined]
-        shape = (len(next(iter(observations.values()))), *policy.observation_space[UPHILL].shape)  # type: ignore[index]
-        observations = observations | {UPHILL: np.zeros(shape, np.float32)}
+    """Standardise every input of `policy` by observations ``(B, ...)`` of the training frames."""
     tensors, _ = policy.obs_to_tensor(observations)
     for module in policy.modules():
         if isinstance(module, StandardisedExtractor):

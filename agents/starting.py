@@ -25,12 +25,13 @@ SHIPPED = Path(__file__).resolve().parent / "policies" / "photographs"
 def start_of(options: Mapping[str, Any]) -> str | None:
     """The folder of the policy that a new run begins with; None: it begins at the neutral render.
 
-    Where nothing is said, PPO on the task tune goes on from the policy that ships, if that was trained for
-    the same reward on previews of the same size; all else begins at the neutral render.
+    Where nothing is said, PPO on the task tune goes on from the policy that ships, and climb begins with it,
+    if that was trained for the same reward on previews of the same size; all else begins at the neutral
+    render.
     """
     if options["start"] is not None:
         return None if options["start"] == NEUTRAL else str(options["start"])
-    if (options["task"], options["algo"]) != ("tune", "ppo"):
+    if (options["task"], options["algo"]) not in (("tune", "ppo"), ("refine", "climb")):
         return None
     card = read_json(SHIPPED / CARD, "the card of the policy that ships")
     fits = full_name(card["reward"]) == full_name(options["reward"])
@@ -41,12 +42,18 @@ def start_of(options: Mapping[str, Any]) -> str | None:
 def check_start(options: Mapping[str, Any]) -> None:
     """Raise `InputError` where a run cannot begin with the policy ``options["start"]``, if it names one."""
     if not options["start"]:
+        if options["algo"] == "climb":
+            raise InputError(
+                "--algo climb begins with the answer of a policy of one look: name its folder with --start. "
+                "The one that ships fits the default --reward and --short-side; --task tune --algo dpg "
+                "trains others."
+            )
         return
     stored = load_policy(Path(options["start"]))
     asked = (options["task"], options["algo"])
-    if asked not in (("tune", "ppo"), ("refine", "dpg")):
+    if asked not in (("tune", "ppo"), ("refine", "dpg"), ("refine", "climb")):
         raise InputError(
-            f"--start belongs to --task tune --algo ppo and to --task refine --algo dpg; got "
+            f"--start belongs to --task tune --algo ppo and to --task refine --algo dpg or climb; got "
             f"{' and '.join(asked)}."
         )
     card, network = stored.card, stored.card["network"]

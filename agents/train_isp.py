@@ -62,20 +62,19 @@ class TrainOptions:
         help="run folder to continue with its own options; --steps, --stop-when, --patience, --minutes and "
         "--threads may be changed, --spare may join, and --start may name another first look",
     )
-    algo: str = option("ppo", help="learner", choices=list(ALGORITHMS))
+    algo: str = option(
+        "ppo",
+        help="learner; climb, of --task refine, goes by the slopes of a reward that torch can differentiate",
+        choices=list(ALGORITHMS),
+    )
     task: str = option("tune", help="all parameters at once, changes in steps, or tools", choices=list(TASKS))
     start: str | None = option(
         None,
         help="neutral, or folder of a policy of one look: --task tune --algo ppo goes on from it, and in "
-        "--task refine --algo dpg it makes the first change. Where nothing is said, ppo on tune goes on from "
-        "policies/photographs if that has the same --reward and --short-side; all else begins at the neutral "
-        "render",
+        "--task refine --algo dpg or climb it makes the first look. Where nothing is said, ppo on tune and "
+        "climb take policies/photographs if that has the same --reward and --short-side; all else begins at "
+        "the neutral render",
         metavar="RUN",
-    )
-    slopes: bool = option(
-        False,
-        help="with --task refine: the agent sees which change the reward rises by most, at the price of a "
-        "backward pass through reward and render a step; the reward must be one that torch can differentiate",
     )
     judges: list[str] = option(
         [], help="further judges, outside the reward: no-reference metrics of pyiqa", metavar="NAME"
@@ -131,8 +130,6 @@ class TrainOptions:
             raise InputError(
                 "--copies and --spare belong to --photos and --raws; the embedded scenes have their own."
             )
-        if self.slopes and self.task != "refine" and not self.resume:
-            raise InputError("--slopes belongs to --task refine, whose agent looks at its own renders.")
         if self.resume and self.out:
             raise InputError("--resume continues in the run's own folder; leave --out away.")
 

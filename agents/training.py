@@ -62,10 +62,13 @@ def build_model(
         seed: of networks, exploration and the environment.
         device: where the networks live.
         steps_an_episode: the longest episode; a rollout holds at least one whole episode a slot.
-        begun: whether a stored policy comes first: dpg's acts after its first look, PPO's goes on from it.
+        begun: whether a stored policy comes first: dpg's and climb's act after its look, PPO's goes on from
+            it.
     """
     check_action_space(algo, env.action_space)
     steps = max((BEGUN_ROLLOUT if begun else ROLLOUT) // env.num_envs, steps_an_episode, 1)
+    if algo == "climb":  # learns from whole episodes
+        steps = steps_an_episode
     arguments = _recipe(algo, steps, env.num_envs, env.action_space.shape or (), begun)
     model = ALGORITHMS[algo](
         policy_class(algo, begun),
@@ -115,6 +118,15 @@ def _recipe(algo: str, steps: int, slots: int, action_shape: tuple[int, ...], be
             "gradient_steps": max(3 * slots // 8, 1),
             "learning_rate": linear_to(1e-3, 1e-4),
             "action_noise": ManyScales(int(np.prod(action_shape)), *DEVIATIONS),
+        }
+    if algo == "climb":
+        return {
+            "buffer_size": 20_000,  # episodes
+            "learning_starts": 0,
+            "batch_size": 256,
+            "train_freq": steps,
+            "gradient_steps": slots,
+            "learning_rate": linear_to(0.05, 0.005),
         }
     off_policy = undiscounted | {"buffer_size": 50_000, "learning_starts": 2 * slots, "batch_size": 256}
     updates = {"train_freq": 1, "gradient_steps": max(slots // 2, 1), "learning_rate": 1e-3}

@@ -137,6 +137,14 @@ class ParameterSpace:
         low, neutral, high = self._limits(actions)
         return torch.where(actions >= 0.0, high - neutral, neutral - low)
 
+    def within(self, actions: torch.Tensor) -> torch.Tensor:
+        """Actions ``(B, P)`` clipped to those that do something: [-1, 1], or [0, 1] where neutral is low."""
+        self._check(actions, "actions")
+        low, neutral, high = self._limits(actions)
+        return torch.minimum(
+            torch.maximum(actions, -(low < neutral).to(actions)), (high > neutral).to(actions)
+        )
+
     def to_physical(self, actions: torch.Tensor) -> torch.Tensor:
         """Actions ``(B, P)`` in [-1, 1] (clamped to it) to physical values ``(B, P)``, on the same device."""
         self._check(actions, "actions")

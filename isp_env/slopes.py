@@ -43,9 +43,11 @@ def tracing() -> Iterator[None]:
 
 
 def slopes_of(scores: Tensor, values: Tensor) -> Tensor:
-    """How each of `scores` ``(B,)`` rises with its row of `values` ``(B, P)``, inside `tracing`: ``(B, P)``.
+    """How each of `scores` ``(B, K)`` rises with its row of `values` ``(B, P)``, in `tracing`: ``(B, K, P)``.
 
     What is not finite, where a pixel stands on a corner of an operator, counts as level.
     """
-    (slopes,) = torch.autograd.grad(scores.sum(), values)
-    return torch.nan_to_num(slopes, nan=0.0, posinf=0.0, neginf=0.0)
+    columns = scores.sum(dim=0).unbind()
+    slopes = [torch.autograd.grad(column, values, retain_graph=True)[0] for column in columns[:-1]]
+    slopes.append(torch.autograd.grad(columns[-1], values)[0])
+    return torch.nan_to_num(torch.stack(slopes, dim=1), nan=0.0, posinf=0.0, neginf=0.0)

@@ -184,7 +184,9 @@ def in_threads(
     """Map in threads, in order, with a progress bar where it takes more than two seconds."""
     items = list(items)
     with thread_pool(workers or os.cpu_count() or 1) as pool:
-        return list(tqdm(pool.map(work, items), description, len(items), delay=2.0, leave=False))
+        return list(
+            tqdm(pool.map(work, items), description, len(items), delay=2.0, leave=False, disable=None)
+        )
 
 
 def _check(path: Path) -> None:

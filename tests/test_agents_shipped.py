@@ -19,17 +19,18 @@ from isp_env.sources import RawFolder
 SHIPPED = Path(agents.__file__).parent / "policies"
 
 
-@pytest.mark.parametrize("name, most", [("photographs", 1), ("five-looks", 5)])
-def test_a_shipped_policy_gains_on_scenes_that_it_never_saw(tmp_path, name, most):
+@pytest.mark.parametrize("name, most, least", [("photographs", 1, 0.05), ("five-looks", 5, 0.09)])
+def test_a_shipped_policy_gains_on_scenes_that_it_never_saw(tmp_path, name, most, least):
     stored = load_policy(SHIPPED / name)
     scores = judging(stored.card["reward"], "cpu")
     assert stored.card["reward_model"]["digest"] == scores.about["reward_model"]["digest"]
-    raws, _ = write_embedded_scenes(tmp_path, 0, raws_a_scene=1, study_raws=0)
+    # what the runs of seed 0 hold out: the kernel of five looks is learnt from the other side
+    _, raws = write_embedded_scenes(tmp_path, 0, raws_a_scene=1, study_raws=0, held_out_raws=3)
     core = make_core(RawFolder(raws), scores, int(stored.card["short_side"]), "cpu")
     bench = Bench(core, scores.score)
     frames = np.arange(len(core))
     answer, looks = play(envs_of(stored, core), frames, stored.act)
     gains = bench.at(answer, looks).gains
     assert looks == most
-    assert gains.mean() > 0.1
+    assert gains.mean() > least
     assert (gains > 0).mean() >= 0.8

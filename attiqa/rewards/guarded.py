@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from kornia.color import rgb_to_lab
 
 from attiqa.errors import InputError
-from attiqa.rewards.protocol import Reward
+from attiqa.rewards.protocol import Reward, together
 
 # what a scorer is shown, from float32 (B, 3, H, W) display sRGB
 VIEWS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -36,7 +36,7 @@ _SLACK = 1e-6
 
 
 class GuardedReward:
-    """Guarded quality gain over the neutral render; a `ReferencedReward`.
+    """Guarded quality gain over the neutral render; a `ReferencedReward` and a `PartedReward`.
 
     ``reward = mean(g) - deviations * std(g) - clip_weight * relu(newly_clipped - clip_tolerance)
     - color_weight * relu(color_distance - color_radius)``, where ``g`` is ``score(image) -
@@ -92,6 +92,11 @@ class GuardedReward:
         self.color_radius = color_radius
         self._baselines = _Memo(remembered)
 
+    @property
+    def part_count(self) -> int:
+        """K: each scorer with each view."""
+        return len(self.scorers) * len(self.views)
+
     def __call__(self, images: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """Guarded gain ``(B,)`` of `images` over `reference`, both float32 ``(B, 3, H, W)`` display sRGB."""
         return self.parts(images, reference)["reward"]
@@ -101,36 +106,47 @@ class GuardedReward:
 
         Gradients flow to `images` that ask for them, but for that of the clipped fraction, which is a count.
         """
+        gains, clipped, distance, penalty = self._terms(images, reference)
+        return {
+            "reward": together(gains, self.deviations) - penalty,
+            "gain": gains.mean(dim=1),
+            "deviation": gains.std(dim=1, correction=0),
+            "newly_clipped": clipped,
+            "color_distance": distance,
+            "penalty": penalty,
+        }
+
+    def apart(self, images: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        """What each scorer and view gives, less the penalties: ``(B, K)``; see `PartedReward`.
+
+        Gradients flow as in `parts`.
+        """
+        gains, _, _, penalty = self._terms(images, reference)
+        return gains - penalty[:, None]
+
+    def _terms(
+        self, images: torch.Tensor, reference: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Gains ``(B, K)``; newly clipped fraction, colour distance and penalty, ``(B,)`` each."""
         if images.shape != reference.shape or images.ndim != 4 or images.shape[1] != 3:
             raise InputError(
                 "a guarded reward compares images with reference renders of one shape (B, 3, H, W); "
                 f"these are {tuple(images.shape)} and {tuple(reference.shape)}."
             )
         with torch.set_grad_enabled(torch.is_grad_enabled() and images.requires_grad):
-            return self._parts(images, reference)
-
-    def _parts(self, images: torch.Tensor, reference: torch.Tensor) -> dict[str, torch.Tensor]:
-        grids, areas = zip(*((_grid(x), _areas(x)) for x in (images, reference)), strict=True)
-        keys = _fingerprints(torch.cat([grids[1].flatten(1), areas[1].flatten(1)], dim=1).detach())
-        with torch.no_grad():
-            baselines = self._baselines(keys, reference, self._scores)  # (B, V)
-        # every environment begins with the references themselves: they are not scored twice
-        gains = (baselines if images is reference else self._scores(images)) - baselines
-        gain, deviation = gains.mean(dim=1), gains.std(dim=1, correction=0)
-        clipped, distance = newly_clipped(*grids), color_distance(*areas)
-        penalty = self.clip_weight * F.relu(clipped - self.clip_tolerance)
-        penalty = penalty + self.color_weight * F.relu(distance - self.color_radius)
-        return {
-            "reward": gain - self.deviations * deviation - penalty,
-            "gain": gain,
-            "deviation": deviation,
-            "newly_clipped": clipped,
-            "color_distance": distance,
-            "penalty": penalty,
-        }
+            grids, areas = zip(*((_grid(x), _areas(x)) for x in (images, reference)), strict=True)
+            keys = _fingerprints(torch.cat([grids[1].flatten(1), areas[1].flatten(1)], dim=1).detach())
+            with torch.no_grad():
+                baselines = self._baselines(keys, reference, self._scores)  # (B, K)
+            # every environment begins with the references themselves: they are not scored twice
+            gains = (baselines if images is reference else self._scores(images)) - baselines
+            clipped, distance = newly_clipped(*grids), color_distance(*areas)
+            penalty = self.clip_weight * F.relu(clipped - self.clip_tolerance)
+            penalty = penalty + self.color_weight * F.relu(distance - self.color_radius)
+        return gains, clipped, distance, penalty
 
     def _scores(self, images: torch.Tensor) -> torch.Tensor:
-        """Scores ``(B, V)``: one column for each pair of scorer and view."""
+        """Scores ``(B, K)``: one column for each pair of scorer and view."""
         shown = [VIEWS[view](images) for view in self.views]
         return torch.stack([scorer(view).float() for scorer in self.scorers for view in shown], dim=1)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -24,3 +24,26 @@ class ReferencedReward(Protocol):
 
     def __call__(self, images: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """Score `images` given `reference`, both float32 ``(B, 3, H, W)`` display sRGB; returns ``(B,)``."""
+
+
+@runtime_checkable
+class PartedReward(Protocol):
+    """A `ReferencedReward` that also says what it is made of, for those who climb it.
+
+    It is the mean of its `part_count` parts minus `deviations` of their standard deviations (the
+    population's). Such a mixture has edges where two parts change places; the parts have none there.
+    """
+
+    deviations: float
+
+    @property
+    def part_count(self) -> int:
+        """K, the number of parts."""
+
+    def apart(self, images: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        """Its parts: ``(B, K)`` for images and references ``(B, 3, H, W)``."""
+
+
+def together(parts: torch.Tensor, deviations: float) -> torch.Tensor:
+    """The reward ``(...)`` whose parts are ``(..., K)``."""
+    return parts.mean(dim=-1) - deviations * parts.std(dim=-1, correction=0)

@@ -14,7 +14,7 @@ from gymnasium import spaces
 
 from attiqa.errors import InputError
 from attiqa.rewards.guarded import is_clipped
-from attiqa.rewards.protocol import ReferencedReward, Reward
+from attiqa.rewards.protocol import PartedReward, ReferencedReward, Reward, together
 from isp_env.envs import looking
 from isp_env.envs.frames import FrameTable, Group, Tensors
 from isp_env.frame import FrameSource, RawBatch
@@ -65,6 +65,9 @@ class Core:
         neutral: for all N frames, float32 ``potential (N,)``, ``clipped_fraction (N,)``,
             ``histogram (N, 64)``, ``clipping (N, 6)``, uint8 ``thumbnail (N, 3, 64, 64)`` and, with an
             encoder, ``features (N, D)``, each of the neutral render.
+        part_count: K, of how many parts the reward is made (`attiqa.rewards.protocol.PartedReward`); 1 where
+            it does not say.
+        deviations: how many standard deviations over them it takes off their mean.
     """
 
     def __init__(
@@ -85,6 +88,8 @@ class Core:
         self.space, self.pipeline = space, pipeline
         self._reward: Callable[..., torch.Tensor] = reward
         self._compares = bool(getattr(reward, "uses_reference", False))
+        parted = reward if isinstance(reward, PartedReward) else None
+        self.part_count, self.deviations = (parted.part_count, parted.deviations) if parted else (1, 0.0)
         self._encoder = _encoder_of(reward) if encoder is None else encoder or None
         self.table = FrameTable.load(source, short_side, self.device, max_batch)
         self._references: list[torch.Tensor] = (
@@ -145,8 +150,9 @@ class Core:
             frames: frame numbers, int64 ``(B,)``.
             values: float32 ``(B, P)``, physical units.
             observe: without it only ``potential`` and ``clipped_fraction`` are computed.
-            slopes: adds ``slope (B, P)``: how the potential rises with each value, per physical unit, by a
-                backward pass through score and render (three times the work of a render and its score).
+            slopes: adds ``parts (B, K)``, what the reward is made of (`attiqa.rewards.protocol.PartedReward`;
+                itself alone where it does not say), and ``slope (B, K, P)``, how each part rises with each
+                value, per physical unit, by a backward pass a part through score and render.
 
         Raises:
             InputError: `slopes` of a renderer or a reward that has none.
@@ -189,16 +195,16 @@ class Core:
         with tracing():
             own = values[group.members].detach().requires_grad_()
             images = self.pipeline.traced(group.raw, own)
-            scores = self._scored(images, reference)
-            if not scores.requires_grad:
+            parts = self._parted(images, reference)
+            if not parts.requires_grad:
                 name = getattr(self._reward, "__name__", type(self._reward).__name__)
                 raise InputError(
                     "slopes need a reward that torch can differentiate, as the models of this package are; "
                     f"{name} gives no gradient. Go without slopes."
                 )
-            slope = slopes_of(scores, own)
-        images = images.detach()
-        return self._seen(images, self._own(scores), observe) | {"slope": self._own(slope)}
+            slope = slopes_of(parts, own)
+        parts, potential = self._own(parts), self._own(together(parts, self.deviations))
+        return self._seen(images.detach(), potential, observe) | {"parts": parts, "slope": self._own(slope)}
 
     def _reference(self, group: Group) -> torch.Tensor | None:
         return self._references[group.bucket][group.rows] if self._compares else None
@@ -230,6 +236,12 @@ class Core:
 
     def _score(self, images: torch.Tensor, reference: torch.Tensor | None) -> torch.Tensor:
         return self._own(self._scored(images, reference))
+
+    def _parted(self, images: torch.Tensor, reference: torch.Tensor | None) -> torch.Tensor:
+        """The parts of the reward ``(B, K)``; of one that has none, itself."""
+        if isinstance(self._reward, PartedReward) and reference is not None:
+            return self._reward.apart(images, reference)
+        return self._scored(images, reference)[:, None]
 
     def _scored(self, images: torch.Tensor, reference: torch.Tensor | None) -> torch.Tensor:
         arguments = {"reference": reference} if self._compares else {}

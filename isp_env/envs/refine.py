@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from gymnasium import spaces
 
 from attiqa.errors import InputError
@@ -16,7 +15,7 @@ from isp_env.envs.core import Core
 from isp_env.envs.drawing import Draw
 from isp_env.envs.frames import Tensors
 from isp_env.envs.shells import IspEnv, IspVectorEnv
-from isp_env.envs.task import ParameterTask, continuous_actions, replaced
+from isp_env.envs.task import ParameterTask, continuous_actions
 
 
 class RefineTask(ParameterTask):
@@ -27,7 +26,7 @@ class RefineTask(ParameterTask):
         num_envs: slots.
         horizon: steps of an episode.
         step_size: how far an action of 1 moves a parameter, in action units.
-        slopes: whether the way uphill is seen.
+        slopes: whether the trail of the episode is seen, with the slopes of the potential.
     """
 
     def __init__(
@@ -44,17 +43,23 @@ class RefineTask(ParameterTask):
                 "change": spaces.Box(-2.0, 2.0, self.setting.shape[1:], np.float32),
             }
         )
-        self.uphill: torch.Tensor | None = None
+        self.trail: Tensors = {}
         if slopes:
-            self.uphill = torch.zeros_like(self.setting)
-            self.observation_space = spaces.Dict(
-                {**self.observation_space.spaces, "uphill": self.action_space}
-            )
+            parts, limit = core.part_count, np.finfo(np.float32).max
+            own = {
+                "trail_setting": spaces.Box(-1.0, 1.0, (horizon, len(core.space)), np.float32),
+                "trail_gain": spaces.Box(-limit, limit, (horizon, parts), np.float32),
+                "trail_slope": spaces.Box(-limit, limit, (horizon, parts, len(core.space)), np.float32),
+            }
+            self.observation_space = spaces.Dict({**self.observation_space.spaces, **own})
+            self.trail = {
+                name: torch.zeros((num_envs, *space.shape), device=core.device) for name, space in own.items()
+            }
 
     def advance(self, actions: Any) -> tuple[torch.Tensor, np.ndarray]:
         """Move by ``step_size * actions`` ``(B, P)``, render from the raw, score; ends at the horizon."""
         moves = continuous_actions(actions, tuple(self.setting.shape), self.core.device) * self._step_size
-        setting = (self.setting + moves).clamp(-1.0, 1.0)
+        setting = self.core.space.within(self.setting + moves)
         self.change, self.setting = setting - self.setting, setting
         self.steps += 1
         before = self.now["potential"]
@@ -62,48 +67,46 @@ class RefineTask(ParameterTask):
         return self.now["potential"] - before, self.steps >= self.horizon
 
     def observe(self) -> Tensors:
-        """The current render's looks, the setting, its last change, progress; with slopes the way uphill."""
-        seen = self._seen_now() | {
-            "setting": self.setting.clone(),
-            "progress": self._progress(),
-            "change": self.change.clone(),
-        }
-        return seen if self.uphill is None else seen | {"uphill": self.uphill.clone()}
+        """The current render's looks, the setting, its last change, progress; with slopes the trail."""
+        own = {"setting": self.setting, "change": self.change} | self.trail
+        seen = self._seen_now() | {"progress": self._progress()}
+        return seen | {name: rows.clone() for name, rows in own.items()}
 
     def state(self) -> dict[str, Any]:
         """The episodes as JSON values, for `restore`."""
-        return super().state() | {"change": self.change.tolist()}
+        rows = {"change": self.change} | self.trail
+        return super().state() | {name: values.tolist() for name, values in rows.items()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on with the episodes that `state` describes."""
         super().restore(state)
         self.change = torch.tensor(state["change"], device=self.core.device)
-        self._look()
+        self.trail = {name: torch.tensor(state[name], device=self.core.device) for name in self.trail}
+        self.now = self.core.look_at(self.frames, self.core.space.to_physical(self.setting))
 
     def _look(self) -> None:
+        """Render and score; with slopes, all but the last look of an episode go on its trail."""
         values = self.core.space.to_physical(self.setting)
-        goes_on = (self.steps > 0) & (self.steps < self.horizon)
-        slopes = self.uphill is not None and bool(goes_on.any())
+        goes_on = self.steps < self.horizon
+        slopes = bool(self.trail) and bool(goes_on.any())
         self.now = self.core.look_at(self.frames, values, slopes=slopes)
-        if self.uphill is not None:
-            self.uphill = torch.zeros_like(self.setting)
         if slopes:
-            slope = self.now.pop("slope") * self.core.space.units_of(self.setting)
-            seen = torch.as_tensor(goes_on, device=self.core.device)[:, None]
-            self.uphill = torch.where(seen, _uphill(slope, self.setting), self.setting.new_zeros(()))
+            new = (
+                self.setting,
+                self.now.pop("parts")
+                - self.core.neutral_of(self.frames, ("potential",))["potential"][:, None],
+                self.now.pop("slope") * self.core.space.units_of(self.setting)[:, None],
+            )
+            slots = torch.as_tensor(np.flatnonzero(goes_on), device=self.core.device)
+            row = torch.as_tensor(self.steps[goes_on] - 1, device=self.core.device)
+            for rows, of_look in zip(self.trail.values(), new, strict=True):
+                rows[slots, row] = of_look[slots]
 
     def _begin(self, slots: np.ndarray) -> None:
         super()._begin(slots)
-        rows = torch.zeros((len(slots), self.change.shape[1]), device=self.core.device)
-        self.change = replaced({"change": self.change}, slots, {"change": rows})["change"]
-        if self.uphill is not None:
-            self.uphill = replaced({"uphill": self.uphill}, slots, {"uphill": rows})["uphill"]
-
-
-def _uphill(slope: torch.Tensor, setting: torch.Tensor) -> torch.Tensor:
-    """The unit vectors ``(B, P)`` along slopes that stay inside [-1, 1]; zero where there is no way up."""
-    stuck = ((setting >= 1.0) & (slope > 0.0)) | ((setting <= -1.0) & (slope < 0.0))
-    return F.normalize(slope.masked_fill(stuck, 0.0), dim=1)
+        index = torch.as_tensor(slots, device=self.core.device)
+        self.change = self.change.index_fill(0, index, 0.0)
+        self.trail = {name: rows.index_fill(0, index, 0.0) for name, rows in self.trail.items()}
 
 
 class RefineEnv(IspEnv):
@@ -117,8 +120,9 @@ class RefineEnv(IspEnv):
     ## Action space
 
     `Box(-1, 1, (P,), float32)`: changes of the parameters, times `step_size`, in the action units of
-    `Tune-v0` (its table gives the physical limits, which the sum never leaves). 0 changes nothing.
-    Values outside are clipped; NaN and infinity are refused.
+    `Tune-v0` (its table gives the physical limits, which the sum never leaves; where neutral is one of them,
+    it stays on the side that does something). 0 changes nothing. Values outside are clipped; NaN and infinity
+    are refused.
 
     ## Observation space
 
@@ -134,10 +138,6 @@ class RefineEnv(IspEnv):
     | progress   | Box(0, 1, (1,), float32)        | steps taken / horizon                                  |
     | change     | Box(-2, 2, (P,), float32)       | what the last step changed, after clipping             |
 
-    With `slopes` also `uphill`, Box(-1, 1, (P,), float32): the direction, a unit vector in action units, in
-    which the potential of the current render rises most steeply without leaving the limits; zeros before the
-    first step, after the last and where there is no way up.
-
     ## Rewards
 
     `potential(new render) - potential(previous render)`, where the potential is the value of `reward`.
@@ -152,6 +152,23 @@ class RefineEnv(IspEnv):
     ## Episode end
 
     Terminated after `horizon` steps, which `progress` shows; never truncated.
+
+    ## The trail
+
+    With `slopes` the observation also has the trail of the episode: a row for each step so far, in their
+    order, and zeros below. The last step of an episode leaves none.
+
+    | Key           | Space                       | What                                                     |
+    |---------------|-----------------------------|----------------------------------------------------------|
+    | trail_setting | Box(-1, 1, (T, P), float32) | the parameters after each step, as actions               |
+    | trail_gain    | Box((T, K), float32)        | how far each part of the potential lies there above the  |
+    |               |                             | potential of the neutral render                          |
+    | trail_slope   | Box((T, K, P), float32)     | how each part rises there with each parameter, a unit of |
+    |               |                             | action (for a parameter at 0, a unit above it)           |
+
+    T is the horizon, and the K parts are those of `attiqa.rewards.protocol.PartedReward`: the views of a
+    guarded reward, of which the potential is the mean minus `core.deviations` of their standard deviations.
+    Of other rewards the potential is the one part.
 
     ## Info
 
@@ -169,7 +186,7 @@ class RefineEnv(IspEnv):
     |-----------|---------|---------------------------------------------------------|
     | horizon   | 5       | steps of an episode                                     |
     | step_size | 1.0     | how far an action of 1 moves a parameter, in (0, 2]     |
-    | slopes    | False   | whether `uphill` is seen: a backward pass a step, by a  |
+    | slopes    | False   | whether the trail is seen: a backward pass a step, by a |
     |           |         | reward that torch can differentiate                     |
 
     ## Version history

@@ -1,0 +1,341 @@
+"""Climbing the reward of one picture in a few looks: a Gaussian process, told values and slopes.
+
+A first look, by a stored policy, knows what pictures have in common. What is left is each picture's own, and
+slopes show it: a look with slopes tells P + 1 numbers where one without tells one. A Gaussian process over
+settings takes them for what they are, a function and its derivatives (Solak et al.: Derivative observations
+in Gaussian process models of dynamic systems, NIPS 2002; in searches: Wu et al.: Bayesian optimization with
+gradients, NIPS 2017). The next look is where it expects the most, not far from the best look so far.
+
+What is learnt, from pictures to train on, is how such functions run: how far along each parameter, and how
+much of a slope is noise. That is the kernel, fitted by its marginal likelihood (Rasmussen and Williams:
+Gaussian Processes for Machine Learning, 2006, section 5.4.1). A guarded reward is modelled part by part: it
+has edges where parts change places, and a smooth model knows no edges. The kernel's family, the reach and the
+caution are our choice (TRIALS.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from torch import nn
+
+from agents.begun import BegunPolicy
+from attiqa.rewards.protocol import together
+
+TRAIL = ("trail_setting", "trail_gain", "trail_slope")  # entries of `isp_env/Refine-v0` with slopes
+
+REACH = 0.6  # how far from the best look so far the next may lie, in length scales of the kernel
+CAUTION = 0.5  # how many deviations of what it expects are taken off
+ASCENT_STEPS, ASCENT_RATE = 40, 0.04  # Adam's, on the process
+# share of the episodes that are told least well, and left out when the kernel is fitted: renders far beyond a
+# penalty run otherwise than all others (trimmed likelihood: Hadi and Luceno, 1997)
+TRIMMED = 0.1
+
+
+class SettingsProcess(nn.Module):
+    """A Gaussian process over settings ``(P,)``, told values and slopes: Matern 5/2, a length a parameter.
+
+    Args:
+        parameters: P.
+
+    Attributes:
+        log_scale: logarithm of the deviation of values, in units of the reward, as all of these.
+        log_lengths: ``(P,)``, of the length scales, in units of the action.
+        log_noise, log_slope_noise: of the deviation of noise in values, and ``(P,)`` in slopes.
+        mean: of values.
+    """
+
+    def __init__(self, parameters: int) -> None:
+        super().__init__()
+        # of guarded gains about their answers, before anything is learnt
+        self.log_scale = nn.Parameter(torch.tensor(0.05).log())
+        self.log_lengths = nn.Parameter(torch.full((parameters,), 0.8).log())
+        self.log_noise = nn.Parameter(torch.tensor(0.01).log())
+        self.log_slope_noise = nn.Parameter(torch.full((parameters,), 0.02).log())
+        self.mean = nn.Parameter(torch.tensor(0.05))
+
+    def covariance(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        """Of values and slopes at settings ``(B, n, P)`` with those at ``(B, m, P)``.
+
+        Returns:
+            float64 ``(B, n (1 + P), m (1 + P))``, the value of each setting before its slopes.
+        """
+        lengths = self.log_lengths.double().exp()
+        of_values, apart, first, second = self._radial(left, right, lengths)
+        size = 1 + len(lengths)
+        blocks = of_values.new_empty((*of_values.shape, size, size))
+        blocks[..., 0, 0] = of_values
+        blocks[..., 0, 1:] = first[..., None] * apart
+        blocks[..., 1:, 0] = -blocks[..., 0, 1:]
+        blocks[..., 1:, 1:] = (
+            first[..., None, None] * torch.diag(lengths**-2)
+            - second[..., None, None] * apart[..., :, None] * apart[..., None, :]
+        )
+        return blocks.transpose(2, 3).flatten(3).flatten(1, 2)
+
+    def _value_covariance(self, setting: torch.Tensor, settings: torch.Tensor) -> torch.Tensor:
+        """The value's row of `covariance` at one setting ``(B, P)``: ``(B, m (1 + P))``, at less work."""
+        of_values, apart, first, _ = self._radial(
+            setting[:, None], settings, self.log_lengths.detach().double().exp()
+        )
+        return torch.cat([of_values[..., None], first[..., None] * apart], dim=3)[:, 0].flatten(1)
+
+    def _radial(
+        self, left: torch.Tensor, right: torch.Tensor, lengths: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """For settings by twos, the distance counted in `lengths`.
+
+        Returns:
+            The kernel ``(B, n, m)``; half of the gradient of the squared distance ``(B, n, m, P)``; minus the
+            kernel's first derivative by half of the squared distance, and its second one ``(B, n, m)``.
+        """
+        apart = (left[:, :, None] - right[:, None]) / lengths
+        distance = 5**0.5 * apart.square().sum(dim=-1).clamp(min=1e-24).sqrt()
+        decay = (2 * self.log_scale.double()).exp() * torch.exp(-distance)
+        kernel = (1 + distance + distance.square() / 3) * decay
+        return kernel, apart / lengths, 5 / 3 * (1 + distance) * decay, 25 / 3 * decay
+
+    def misfit(self, settings: torch.Tensor, gains: torch.Tensor, slopes: torch.Tensor) -> torch.Tensor:
+        """How badly the process tells looks: minus the log of their marginal likelihood, ``(B,)``.
+
+        Args:
+            settings: ``(B, n, P)``.
+            gains: ``(B, n, K)``, of K functions that are drawn alike.
+            slopes: ``(B, n, K, P)``.
+        """
+        factor, told, weights = self._solved(settings, gains, slopes)
+        spread = torch.diagonal(factor, dim1=1, dim2=2).log().sum(dim=1)
+        return (told * weights).sum(dim=(1, 2)) / 2 + spread * gains.shape[2]
+
+    @torch.no_grad()
+    def expects(
+        self, settings: torch.Tensor, gains: torch.Tensor, slopes: torch.Tensor
+    ) -> Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+        """What looks, as `misfit` takes them, say of a setting ``(B, P)``.
+
+        Returns:
+            A function to the means ``(B, K)`` and their deviation ``(B,)``, through which gradients flow.
+        """
+        factor, _, weights = self._solved(settings, gains, slopes)
+        precision = torch.cholesky_inverse(factor)
+        variance, base = (2 * self.log_scale.double()).exp(), self.mean.double()
+
+        def at(setting: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            known = self._value_covariance(setting, settings)[:, None]  # (B, 1, n (1 + P))
+            told = (known @ precision * known).sum(dim=(1, 2))
+            return (known @ weights)[:, 0] + base, (variance - told).clamp(min=1e-12).sqrt()
+
+        return at
+
+    def _solved(
+        self, settings: torch.Tensor, gains: torch.Tensor, slopes: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The Cholesky factor of what was told; what was told, and its weights ``(B, n (1 + P), K)``."""
+        noise = torch.cat([self.log_noise[None], self.log_slope_noise]).double()
+        variances = (2 * noise).exp().repeat(settings.shape[1])
+        factor = torch.linalg.cholesky(self.covariance(settings, settings) + torch.diag(variances))
+        told = torch.cat([(gains - self.mean)[..., None], slopes], dim=3)  # (B, n, K, 1 + P)
+        told = told.transpose(2, 3).flatten(1, 2).double()
+        return factor, told, torch.cholesky_solve(told, factor)
+
+
+class ClimbPolicy(BegunPolicy):
+    """A first look that does not learn, and then where the process expects the most.
+
+    Args:
+        observation_space, action_space: of ``isp_env/Refine-v0`` with slopes.
+        lr_schedule: learning rate by what remains of the run.
+        net_arch: hidden layers of the first look's actor.
+        features_extractor_class, features_extractor_kwargs: what that actor reads.
+        begun: there must be a first look; see `agents.policy.begin`.
+    """
+
+    deviations: torch.Tensor
+
+    def __init__(
+        self,
+        observation_space: spaces.Dict,
+        action_space: spaces.Box,
+        lr_schedule: Schedule,
+        net_arch: list[int],
+        features_extractor_class: type[BaseFeaturesExtractor],
+        features_extractor_kwargs: dict[str, Any] | None = None,
+        begun: bool = True,
+    ) -> None:
+        if not begun:
+            raise ValueError("climbing begins with the answer of a policy of one look")
+        super().__init__(
+            observation_space,
+            action_space,
+            features_extractor_class,
+            features_extractor_kwargs,
+            squash_output=True,
+        )
+        self.first = self.first_actor(net_arch, TRAIL)
+        self.process = SettingsProcess(int(np.prod(action_space.shape)))
+        # of the reward over its parts, see `isp_env.envs.core.Core`; the learner sets it
+        self.register_buffer("deviations", torch.tensor(0.0))
+        self.optimizer = torch.optim.Adam(self.process.parameters(), lr_schedule(1.0))
+
+    def forward(self, observation: PyTorchObs, deterministic: bool = False) -> torch.Tensor:
+        """Changes of the setting ``(B, P)``."""
+        return self._predict(observation, deterministic)
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> torch.Tensor:
+        seen: Any = observation
+        horizon = seen["trail_gain"].shape[1]
+        looked = (seen["progress"][:, 0] * horizon).round().long()
+        actions = self.first_answer(seen)
+        for count in looked.unique().tolist():
+            if count:
+                rows = looked == count
+                trail = [seen[name][rows, :count] for name in TRAIL]
+                actions[rows] = (self.next_setting(*trail) - seen["setting"][rows]).to(actions)
+        return actions.clamp(-1.0, 1.0)
+
+    @torch.enable_grad()
+    def next_setting(self, settings: torch.Tensor, gains: torch.Tensor, slopes: torch.Tensor) -> torch.Tensor:
+        """Where the process expects the most of the reward, less its caution, within reach of the best look.
+
+        Args:
+            settings: of the looks so far, ``(B, n, P)``.
+            gains: of each part of the reward, ``(B, n, K)``.
+            slopes: ``(B, n, K, P)``.
+
+        Returns:
+            float64 ``(B, P)``, in [-1, 1].
+        """
+        settings, gains, slopes = (rows.detach().double() for rows in (settings, gains, slopes))
+        expects, deviations = self.process.expects(settings, gains, slopes), float(self.deviations)
+        best = together(gains, deviations).argmax(dim=1)
+        start = settings[torch.arange(len(best), device=best.device), best]
+
+        def promise(setting: torch.Tensor) -> torch.Tensor:
+            means, doubt = expects(setting)
+            return together(means, deviations) - CAUTION * doubt
+
+        return ascend(promise, start, self.process.log_lengths.detach().double().exp(), REACH)
+
+
+def ascend(
+    promise: Callable[[torch.Tensor], torch.Tensor],
+    start: torch.Tensor,
+    lengths: torch.Tensor,
+    reach: float,
+) -> torch.Tensor:
+    """The settings ``(B, P)`` of the most promise that Adam finds, in [-1, 1] and within `reach` of `start`.
+
+    Args:
+        promise: settings ``(B, P)`` to ``(B,)``, higher is better; torch differentiates it.
+        start: ``(B, P)``.
+        lengths: ``(P,)``, the units of `reach` along each parameter.
+        reach: of the Euclidean distance.
+    """
+    setting = start.clone().requires_grad_()
+    optimizer = torch.optim.Adam([setting], ASCENT_RATE, betas=(0.9, 0.99), maximize=True)
+    best, most = start.clone(), torch.full_like(start[:, 0], -torch.inf)
+    for step in range(ASCENT_STEPS + 1):
+        promised = promise(setting)
+        with torch.no_grad():
+            better = promised > most
+            best[better], most[better] = setting[better], promised[better]
+        if step == ASCENT_STEPS:
+            break
+        (setting.grad,) = torch.autograd.grad(promised.sum(), setting)
+        optimizer.param_groups[0]["lr"] = ASCENT_RATE * (1 - 0.8 * step / ASCENT_STEPS)
+        optimizer.step()
+        with torch.no_grad():
+            away = setting.clamp_(-1.0, 1.0) - start
+            far = torch.linalg.vector_norm(away / lengths, dim=1, keepdim=True)
+            setting.copy_(start + away * (reach / far.clamp(min=1e-12)).clamp(max=1.0))
+    return best
+
+
+class Climb(OffPolicyAlgorithm):
+    """The learner of `ClimbPolicy`: it plays episodes and fits the kernel to all of them so far.
+
+    Arguments are as SB3's off-policy algorithms take them; `train_freq` must be whole episodes.
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MultiInputPolicy": ClimbPolicy}
+    policy: ClimbPolicy
+
+    def __init__(self, policy: str | type[BasePolicy], env: Any, **arguments: Any) -> None:
+        super().__init__(
+            policy,
+            env,
+            sde_support=False,
+            supported_action_spaces=(spaces.Box,),
+            support_multi_env=True,
+            **arguments,
+        )
+        self._n_updates = 0
+        self._setup_model()
+
+    def _setup_model(self) -> None:
+        sizes = [int(np.prod(self.observation_space[name].shape)) for name in TRAIL]  # type: ignore[index]
+        # a row holds the trail of an episode; SB3 makes its own memory only where there is none
+        self.replay_buffer = ReplayBuffer(
+            self.buffer_size,
+            spaces.Box(-np.inf, np.inf, (sum(sizes),), np.float32),
+            self.action_space,
+            n_envs=self.n_envs,
+            optimize_memory_usage=True,
+            handle_timeout_termination=False,
+        )
+        super()._setup_model()
+        core = self.env.get_attr("task")[0].core  # type: ignore[union-attr]
+        self.policy.deviations.fill_(core.deviations)
+
+    def _store_transition(
+        self,
+        replay_buffer: ReplayBuffer,
+        buffer_action: np.ndarray,
+        new_obs: Any,
+        reward: np.ndarray,
+        dones: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        if dones.all():  # episodes of one length that began together end together
+            last = [info["terminal_observation"] for info in infos]
+            trails = np.stack([np.concatenate([seen[name].ravel() for name in TRAIL]) for seen in last])
+            replay_buffer.add(trails, trails, buffer_action, reward, dones, infos)
+        self._last_obs = new_obs
+
+    def train(self, gradient_steps: int, batch_size: int) -> None:
+        """Fit the kernel to samples of the episodes so far."""
+        self._update_learning_rate(self.policy.optimizer)
+        misfits = []
+        for _ in range(gradient_steps):
+            batch = self.replay_buffer.sample(batch_size)  # type: ignore[union-attr]
+            misfit = self.policy.process.misfit(*self._episodes(batch.observations))
+            kept = misfit.sort().values[: max(round((1 - TRIMMED) * len(misfit)), 1)].mean()
+            self.policy.optimizer.zero_grad()
+            kept.backward()
+            self.policy.optimizer.step()
+            misfits.append(kept.item())
+        self._n_updates += gradient_steps
+        self.logger.record("train/n_updates", self._n_updates)
+        self.logger.record("train/misfit", float(np.mean(misfits)))
+
+    def _episodes(self, trails: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Trails ``(B, D)`` as what `SettingsProcess.misfit` takes."""
+        shapes = [self.observation_space[name].shape for name in TRAIL]  # type: ignore[index]
+        entries = trails.double().split([int(np.prod(shape)) for shape in shapes], dim=1)
+        # the last look of an episode is scored and leaves no slopes
+        settings, gains, slopes = (
+            rows.unflatten(1, shape)[:, :-1] for rows, shape in zip(entries, shapes, strict=True)
+        )
+        return settings, gains, slopes
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy", "policy.optimizer"], []
