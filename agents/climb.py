@@ -33,8 +33,9 @@ from attiqa.rewards.protocol import together
 
 TRAIL = ("trail_setting", "trail_gain", "trail_slope")  # entries of `isp_env/Refine-v0` with slopes
 
-REACH = 0.6  # how far from the best look so far the next may lie, in length scales of the kernel
-CAUTION = 0.5  # how many deviations of what it expects are taken off
+# chosen on validation raws: how far from the best look so far the next may lie, in length scales of the
+# kernel, and how many deviations of what is expected are taken off
+REACH, CAUTION = 0.6, 0.5
 ASCENT_STEPS, ASCENT_RATE = 40, 0.04  # Adam's, on the process
 # share of the episodes that are told least well, and left out when the kernel is fitted: renders far beyond a
 # penalty run otherwise than all others (trimmed likelihood: Hadi and Luceno, 1997)
@@ -288,6 +289,7 @@ class Climb(OffPolicyAlgorithm):
             self.buffer_size,
             spaces.Box(-np.inf, np.inf, (sum(sizes),), np.float32),
             self.action_space,
+            device=self.device,
             n_envs=self.n_envs,
             optimize_memory_usage=True,
             handle_timeout_termination=False,

@@ -25,6 +25,7 @@ from attiqa.errors import EXIT_OK, InputError, command
 from attiqa.files import write_json
 from attiqa.options import option, parse
 from attiqa.rewards.registry import full_name
+from attiqa.threads import THREADS, limit_threads
 from isp_env.photographs import KINDS
 
 
@@ -54,6 +55,7 @@ class EvaluateOptions:
     )
     judges: list[str] = option([], help="further judges: no-reference metrics of pyiqa", metavar="NAME")
     device: str = option("auto", help="where images are rendered and scored: cpu, cuda, mps or auto")
+    threads: int = option(0, help=THREADS)
 
     def __post_init__(self) -> None:
         if self.random < 1 or self.search < 0 or self.seed < 0:
@@ -71,6 +73,7 @@ class EvaluateOptions:
 def main(argv: list[str] | None = None) -> int:
     """Evaluate and print the table."""
     options = parse(EvaluateOptions, argv, prog="evaluate.py", description=" ".join(__doc__.split()))
+    limit_threads(options.threads)
     stored = load_policy(options.run)
     further = {f"policy {run}": load_policy(run) for run in options.also}
     device = str(pick_device(options.device))

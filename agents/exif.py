@@ -6,12 +6,14 @@ import io
 import struct
 import warnings
 from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import rawpy
 from PIL import Image
 from PIL.ExifTags import IFD, Base
+from PIL.TiffImagePlugin import IFDRational
 
 from isp_env.sources import is_photograph
 
@@ -108,10 +110,13 @@ def _from_libraw(path: Path) -> dict[int, Any]:
         other = getattr(raw, "other", None)  # rawpy 0.25 and newer
     if other is None:
         return {}
-    found: dict[int, Any] = {
+    measured = {
         Base.ExposureTime: other.shutter_speed,
         Base.FNumber: other.aperture,
         Base.FocalLength: other.focal_length,
-        Base.ISOSpeedRatings: round(other.iso_speed),
     }
-    return {tag: value for tag, value in found.items() if value > 0}
+    # as fractions, which EXIF asks for; of a bare number Pillow makes a DOUBLE, which few readers know
+    fractions = {tag: Fraction(value).limit_denominator(100_000) for tag, value in measured.items()}
+    found: dict[int, Any] = {tag: IFDRational(value) for tag, value in fractions.items() if value > 0}
+    sensitivity = round(other.iso_speed)
+    return found | ({Base.ISOSpeedRatings: sensitivity} if sensitivity > 0 else {})

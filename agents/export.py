@@ -21,6 +21,7 @@ from agents.policy_file import load_policy
 from attiqa.devices import pick_device
 from attiqa.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, command
 from attiqa.options import option, parse
+from attiqa.threads import THREADS, limit_threads
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class ExportOptions:
     report: bool = option(False, help="report.html: all pictures before and after, under sliders")
     overwrite: bool = option(False, help="replace files that exist")
     device: str = option("auto", help="where pictures are rendered and scored: cpu, cuda, mps or auto")
+    threads: int = option(0, help=THREADS)
 
     def __post_init__(self) -> None:
         if not 1 <= self.quality <= 100:
@@ -50,6 +52,7 @@ class ExportOptions:
 def main(argv: list[str] | None = None) -> int:
     """Export, and say what became of each file."""
     options = parse(ExportOptions, argv, prog="export.py", description=" ".join(__doc__.split()))
+    limit_threads(options.threads)
     stored = load_policy(options.run)
     device = str(pick_device(options.device))
     enhancer = Enhancer(stored, judging(chooser(stored.card), device), device)

@@ -16,8 +16,6 @@ from typing import Any
 if not __package__:  # run as a script, from whatever directory: the checkout is where imports begin
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-import torch
-
 from agents.launch import build_experiment, check_inputs, finish
 from agents.playing import TASKS
 from agents.policy import ALGORITHMS
@@ -29,6 +27,7 @@ from attiqa.files import write_json
 from attiqa.model import PRECISIONS
 from attiqa.options import as_record, option, parse, said
 from attiqa.rewards.registry import full_name
+from attiqa.threads import THREADS, limit_threads
 
 DEFAULT_STEPS = 5632
 DEFAULT_PATIENCE = 3
@@ -113,17 +112,15 @@ class TrainOptions:
     )
     short_side: int = option(256, help="pixels of a preview's short side")
     minutes: float = option(0.0, help="stop training early after so long, resumable; 0 for no limit")
-    threads: int = option(0, help="CPU threads; 0 takes all cores")
+    threads: int = option(0, help=THREADS)
 
     def __post_init__(self) -> None:
         for name in ("steps", "num_envs", "patience"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"--{name.replace('_', '-')} must be at least 1; got {value}.")
-        if not min(self.seed, self.threads, self.evaluate_every, self.copies) >= 0 or not self.minutes >= 0:
-            raise InputError(  # nor NaN
-                "--seed, --threads, --minutes, --evaluate-every and --copies must not be negative."
-            )
+        if not min(self.seed, self.evaluate_every, self.copies) >= 0 or not self.minutes >= 0:  # nor NaN
+            raise InputError("--seed, --minutes, --evaluate-every and --copies must not be negative.")
         if self.raws and self.photos:
             raise InputError("--raws and --photos are two sources; give one of them.")
         if (self.copies or self.spare) and not (self.raws or self.photos or self.resume):
@@ -138,8 +135,7 @@ class TrainOptions:
 def main(argv: list[str] | None = None) -> int:
     """Train, print the held-out table, leave the run folder."""
     given = parse(TrainOptions, argv, prog="train_isp.py", description=__doc__.splitlines()[0])
-    if given.threads:
-        torch.set_num_threads(given.threads)
+    limit_threads(given.threads)
     if given.resume:
         run = given.resume
         config = read_config(run)

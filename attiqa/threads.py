@@ -1,4 +1,4 @@
-"""Threads that prepare images beside a network."""
+"""Threads: how many a computation takes, and those that prepare images beside it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,25 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
+
+from attiqa.errors import InputError
+
+THREADS = (
+    "CPU threads; 0 takes all cores. Where others compute on the machine too, 1 is faster: threads of one "
+    "computation wait for each other"
+)
+
+
+def limit_threads(count: int) -> None:
+    """Let torch compute in `count` threads; 0 changes nothing.
+
+    Raises:
+        InputError: a negative number.
+    """
+    if count < 0:
+        raise InputError(f"--threads must not be negative; got {count}.")
+    if count:
+        torch.set_num_threads(count)
 
 
 def thread_pool(workers: int) -> ThreadPoolExecutor:

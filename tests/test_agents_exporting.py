@@ -16,6 +16,7 @@ import tifffile
 import torch
 from PIL import Image, ImageCms
 from PIL.ExifTags import IFD, Base
+from PIL.TiffImagePlugin import IFDRational
 
 from agents.answers import Settings
 from agents.delivery import delivered
@@ -146,6 +147,16 @@ def test_what_a_raw_says_of_its_exposure_in_its_makers_own_way_is_carried_too(da
     details = read_exif(data_root / "raws" / "RAW_NIKON_D1.NEF").get_ifd(IFD.Exif)
     assert details[Base.ISOSpeedRatings] == 200  # in the maker note alone, which is left behind
     assert float(details[Base.ExposureTime]) == pytest.approx(1 / 250)  # in EXIF
+
+
+def test_what_libraw_measured_of_an_exposure_is_written_as_fractions(data_root):
+    exif = read_exif(data_root / "raws" / "RAW_KODAK_DC50.KDC")  # which has no EXIF of its own
+    again = Image.Exif()
+    again.load(exif.tobytes())
+    details = again.get_ifd(IFD.Exif)
+    for tag, value in ((Base.ExposureTime, 0.00435), (Base.FNumber, 6.2), (Base.FocalLength, 37.0)):
+        assert isinstance(details[tag], IFDRational)  # of a DOUBLE Pillow reads a float
+        assert float(details[tag]) == pytest.approx(value, rel=0.01)
 
 
 def test_orientation_is_applied_once_and_exif_is_carried_over(enhancer, tmp_path):

@@ -2,9 +2,11 @@
 
 import threading
 
+import pytest
 import torch
 
-from attiqa.threads import thread_pool
+from attiqa.errors import InputError
+from attiqa.threads import limit_threads, thread_pool
 
 
 def test_threads_of_a_pool_compute_alone_and_others_as_before():
@@ -29,3 +31,16 @@ def test_results_come_in_order_and_exceptions_arrive():
     with thread_pool(2) as pool:
         assert list(pool.map(lambda value: value**2, range(5))) == [0, 1, 4, 9, 16]
         assert isinstance(pool.submit(lambda: 1 / 0).exception(), ZeroDivisionError)
+
+
+def test_a_negative_number_of_threads_is_refused_and_none_changes_nothing() -> None:
+    before = torch.get_num_threads()
+    with pytest.raises(InputError, match="--threads must not be negative; got -1"):
+        limit_threads(-1)
+    limit_threads(0)
+    assert torch.get_num_threads() == before
+    try:
+        limit_threads(1)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
