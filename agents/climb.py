@@ -21,14 +21,13 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
 from agents.begun import BegunPolicy
+from agents.remembering import Remembering
 from attiqa.rewards.protocol import together
 
 TRAIL = ("trail_setting", "trail_gain", "trail_slope")  # entries of `isp_env/Refine-v0` with slopes
@@ -261,7 +260,7 @@ def ascend(
     return best
 
 
-class Climb(OffPolicyAlgorithm):
+class Climb(Remembering):
     """The learner of `ClimbPolicy`: it plays episodes and fits the kernel to all of them so far.
 
     Arguments are as SB3's off-policy algorithms take them; `train_freq` must be whole episodes.
@@ -271,47 +270,21 @@ class Climb(OffPolicyAlgorithm):
     policy: ClimbPolicy
 
     def __init__(self, policy: str | type[BasePolicy], env: Any, **arguments: Any) -> None:
-        super().__init__(
-            policy,
-            env,
-            sde_support=False,
-            supported_action_spaces=(spaces.Box,),
-            support_multi_env=True,
-            **arguments,
-        )
-        self._n_updates = 0
+        super().__init__(policy, env, **arguments)
         self._setup_model()
 
     def _setup_model(self) -> None:
         sizes = [int(np.prod(self.observation_space[name].shape)) for name in TRAIL]  # type: ignore[index]
-        # a row holds the trail of an episode; SB3 makes its own memory only where there is none
-        self.replay_buffer = ReplayBuffer(
-            self.buffer_size,
-            spaces.Box(-np.inf, np.inf, (sum(sizes),), np.float32),
-            self.action_space,
-            device=self.device,
-            n_envs=self.n_envs,
-            optimize_memory_usage=True,
-            handle_timeout_termination=False,
-        )
+        self.replay_buffer = self._memory(self.buffer_size, sum(sizes))  # of episodes, by their trails
         super()._setup_model()
         core = self.env.get_attr("task")[0].core  # type: ignore[union-attr]
         self.policy.deviations.fill_(core.deviations)
 
-    def _store_transition(
-        self,
-        replay_buffer: ReplayBuffer,
-        buffer_action: np.ndarray,
-        new_obs: Any,
-        reward: np.ndarray,
-        dones: np.ndarray,
-        infos: list[dict[str, Any]],
-    ) -> None:
-        if dones.all():  # episodes of one length that began together end together
-            last = [info["terminal_observation"] for info in infos]
-            trails = np.stack([np.concatenate([seen[name].ravel() for name in TRAIL]) for seen in last])
-            replay_buffer.add(trails, trails, buffer_action, reward, dones, infos)
-        self._last_obs = new_obs
+    def _remembered(self, dones: np.ndarray, infos: list[dict[str, Any]]) -> np.ndarray | None:
+        if not dones.all():  # episodes of one length that began together end together
+            return None
+        last = [info["terminal_observation"] for info in infos]
+        return np.stack([np.concatenate([seen[name].ravel() for name in TRAIL]) for seen in last])
 
     def train(self, gradient_steps: int, batch_size: int) -> None:
         """Fit the kernel to samples of the episodes so far."""

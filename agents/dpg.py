@@ -17,9 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_mlp
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
@@ -28,6 +26,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from agents.begun import BegunPolicy, entries
+from agents.remembering import Remembering
 
 # In units of the reward's spread under first exploration. How bad a bad render is need not be learnt, and
 # what a penalty puts far below would otherwise rule the squared error
@@ -155,7 +154,7 @@ class DPGPolicy(BegunPolicy):
         return torch.stack([critic(features, actions) for critic in self.critics])
 
 
-class DPG(OffPolicyAlgorithm):
+class DPG(Remembering):
     """The learner; arguments as SB3's off-policy algorithms take them.
 
     Args:
@@ -170,35 +169,15 @@ class DPG(OffPolicyAlgorithm):
     def __init__(
         self, policy: str, env: Any, *, caution: float = 1.0, patience: int = 256, **arguments: Any
     ) -> None:
-        super().__init__(
-            policy,
-            env,
-            sde_support=False,
-            supported_action_spaces=(spaces.Box,),
-            support_multi_env=True,
-            **arguments,
-        )
+        super().__init__(policy, env, **arguments)
         self.caution, self.patience = caution, patience
-        self._n_updates = 0
         self._setup_model()
 
     def _setup_model(self) -> None:
-        # SB3 makes its own memory, of whole observations, only where there is none
         self.replay_buffer = self._memory(1, 1)
         super()._setup_model()
         # what the networks read of an observation is a hundred numbers of three thousand, and stays as it is
         self.replay_buffer = self._memory(self.buffer_size, self.policy.actor.features_dim)
-
-    def _memory(self, size: int, features: int) -> ReplayBuffer:
-        return ReplayBuffer(
-            size,
-            spaces.Box(-np.inf, np.inf, (features,), np.float32),
-            self.action_space,
-            device=self.device,
-            n_envs=self.n_envs,
-            optimize_memory_usage=True,  # the state after a step is not kept
-            handle_timeout_termination=False,
-        )
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
@@ -211,20 +190,10 @@ class DPG(OffPolicyAlgorithm):
             buffer_action[at_first] = self.policy.scale_action(chosen)[at_first]
         return action, buffer_action
 
-    def _store_transition(
-        self,
-        replay_buffer: ReplayBuffer,
-        buffer_action: np.ndarray,
-        new_obs: Any,
-        reward: np.ndarray,
-        dones: np.ndarray,
-        infos: list[dict[str, Any]],
-    ) -> None:
-        with torch.no_grad():
-            observations, _ = self.policy.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]
-            features = self.policy.features(observations).cpu().numpy()
-        replay_buffer.add(features, features, buffer_action, reward, dones, infos)
-        self._last_obs = new_obs
+    @torch.no_grad()
+    def _remembered(self, dones: np.ndarray, infos: list[dict[str, Any]]) -> np.ndarray:
+        observations, _ = self.policy.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]
+        return np.asarray(self.policy.features(observations).cpu())
 
     def train(self, gradient_steps: int, batch_size: int) -> None:
         """Fit the critics to samples of all renders so far, and let the actor climb them."""
