@@ -191,7 +191,10 @@ def _train(rank: int, count: int, port: int, photographs: str, out: str, frozen:
             "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=count
         )
     torch.set_num_threads(1)
-    network = tiny_network()
+    # in double precision: where statistics are learnt, every rounding is divided by the spread of a few
+    # images, and in single precision the third step's loss is another one on some processors
+    network = tiny_network().double()
+    network.register_forward_pre_hook(lambda _, images: (images[0].double(),))
     pool = PhotographPool(list_entries([Path(photographs) / "class0"]))
     processes = Processes()
     batches = DistortedBatches(pool, NAMES, scenes=2, versions=4, side=64, processes=processes)
@@ -215,8 +218,7 @@ def test_two_processes_train_as_one_does(frozen: bool, photographs: Path, tmp_pa
         _train, (2, port, str(photographs), str(tmp_path), frozen), nprocs=2, start_method="fork"
     )
     one, first, second = (np.load(tmp_path / f"{name}.npz") for name in ("1-0", "2-0", "2-1"))
-    # where statistics are learnt, every rounding is divided by the spread of a few images
-    np.testing.assert_allclose(first["losses"], one["losses"], rtol=1e-4 if frozen else 1e-3)
+    np.testing.assert_allclose(first["losses"], one["losses"], rtol=1e-4)
     np.testing.assert_allclose(first["statistics"], one["statistics"], rtol=1e-4, atol=1e-6)
     # Adam divides by the gradient's size, so weights of vanishing gradient follow its rounding
     start = tiny_network().heads.first.weight.detach().numpy()

@@ -77,7 +77,8 @@ def pretrain(
         with torch.autocast(device.type, precision, enabled=precision != torch.float32):
             attributes, quality = forward(images)
         # (B_local, ...) to (B, ...): pairs run over the whole batch, also across processes
-        attributes, quality = together.gathered(attributes.float()), together.gathered(quality.float())
+        exact = torch.promote_types(quality.dtype, torch.float32)
+        attributes, quality = (together.gathered(rows.to(exact)) for rows in (attributes, quality))
         total = LOSSES[loss](attributes, together.gathered(batch.labels.to(device)))
         if quality_weight and batch.order is not None:
             total = total + quality_weight * ordered_pair_loss(quality, batch.order.to(device))

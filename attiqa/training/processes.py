@@ -85,7 +85,7 @@ class SharedBatchNorm(nn.BatchNorm2d):
         """Normalise ``(B_local, C, H, W)``."""
         if not self.training:
             return super().forward(input)
-        values = input.float()
+        values = input.to(torch.promote_types(input.dtype, torch.float32))  # under autocast halves arrive
         mean = _Sum.apply(values.mean((0, 2, 3))) / self.count
         centred = values - mean.view(1, -1, 1, 1)
         variance = _Sum.apply(centred.square().mean((0, 2, 3))) / self.count
