@@ -12,10 +12,10 @@ from kornia.color.raw import CFA, raw_to_rgb
 from torch import Tensor
 
 from attiqa.errors import InputError
+from isp_env.saturation import saturation
 
 # kornia names a pattern, as OpenCV does, by the two colours that follow its first pixel's diagonal
 _CFA = {"RGGB": CFA.BG, "GRBG": CFA.GB, "BGGR": CFA.RG, "GBRG": CFA.GR}
-_SATURATED = 0.75  # LibRaw's adjust_maximum_thr
 
 
 def bayer_pattern(raw: rawpy.RawPy) -> str | None:
@@ -64,16 +64,17 @@ class Mosaic:
     pattern: str
     flip: int
 
-    def limited(self, balance: Tensor, clip: bool) -> Mosaic:
+    def limited(self, balance: Tensor, white: float, clip: bool) -> Mosaic:
         """With both greens of one strength and, where asked, each colour cut where it is balanced to white.
 
         Args:
             balance: gains ``(4,)``, in the order of `colors`; the smallest is 1.
+            white: what becomes 1; see `isp_env.saturation`.
             clip: whether to cut.
         """
         even = torch.ones(4)
         even[3] = balance[3] / balance[1]
-        light = self.light * even[self.colors]
+        light = (self.light / white).clamp_(max=1.0) * even[self.colors]
         return replace(self, light=torch.minimum(light, (even / balance)[self.colors]) if clip else light)
 
     def demosaicked(self, device: torch.device | str) -> Tensor:
@@ -85,8 +86,7 @@ class Mosaic:
 def read_mosaic(raw: rawpy.RawPy) -> Mosaic:
     """The mosaic of an opened raw of which nothing has been rendered yet.
 
-    Saturation is where LibRaw takes it to be: at the brightest pixel, if that lies between 75 % and 100 % of
-    the nominal white level.
+    White is where LibRaw takes it to be (`isp_env.saturation.Saturation`).
 
     Raises:
         InputError: the file holds no Bayer mosaic of square pixels.
@@ -99,11 +99,9 @@ def read_mosaic(raw: rawpy.RawPy) -> Mosaic:
     colors = raw.raw_colors_visible
     black = np.array(raw.black_level_per_channel, dtype=np.float32)
     light = raw.raw_image_visible - black[colors]
-    white = float(raw.white_level - black.min())
-    if _SATURATED * white < light.max() < white:
-        white = float(light.max())
+    found = saturation(raw)
     return Mosaic(
-        torch.from_numpy(light / white).clamp_(0.0, 1.0),
+        torch.from_numpy(light / np.float32(found.white - found.black)).clamp_(0.0, 1.0),
         torch.from_numpy(colors.astype(np.int64)),
         pattern,
         raw.sizes.flip,

@@ -35,6 +35,7 @@ from isp_env.color import (
 )
 from isp_env.demosaic import bayer_pattern, read_mosaic, register_half
 from isp_env.frame import RawFrame
+from isp_env.saturation import saturation
 
 Demosaic = Literal["half", "bilinear", "linear", "vng", "ppg", "ahd", "dcb", "dht", "aahd"]
 Highlights = Literal["keep", "clip", "blend", "reconstruct"]
@@ -107,10 +108,11 @@ def read_raw(
         notes: list[str] = []
         # before anything is rendered: half_size overwrites what LibRaw says of the mosaic
         register = demosaic is None and _half_will_do(raw, short_side)
-        pattern, flip = bayer_pattern(raw), raw.sizes.flip
+        pattern, flip, saturated = bayer_pattern(raw), raw.sizes.flip, saturation(raw)
         demosaic = _chosen(raw, short_side, demosaic, highlights)
         mosaic = read_mosaic(raw) if demosaic == "bilinear" else None
         gains = _balance(raw, balance, notes)
+        white = saturated.white_for(gains)
         if raw.num_colors != 3:
             notes.append(
                 f"the sensor has {raw.num_colors} colours; LibRaw itself balanced and converted them"
@@ -118,11 +120,12 @@ def read_raw(
             pixels = raw.postprocess(use_camera_wb=True, **_options(demosaic), **_LINEAR_OUTPUT)
             image, gains, matrix = _planes(pixels), np.ones(4), np.eye(3)
         elif mosaic is not None:
-            limited = mosaic.limited(torch.from_numpy(gains).float(), clip=highlights == "clip")
+            whole = 1.0 if white is None else (white - saturated.black) / (saturated.white - saturated.black)
+            limited = mosaic.limited(torch.from_numpy(gains).float(), whole, clip=highlights == "clip")
             image = limited.demosaicked(device)
             matrix = _color_matrix(raw, notes)
         else:
-            image = _camera_linear(raw, gains, highlights, _options(demosaic))
+            image = _camera_linear(raw, gains, highlights, _options(demosaic) | {"user_sat": white})
             matrix = _color_matrix(raw, notes)
     if register and pattern is not None:
         image = register_half(image, pattern, flip)

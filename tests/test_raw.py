@@ -16,6 +16,7 @@ from isp_env.dng import write_dng
 from isp_env.frame import RawBatch, RawFrame
 from isp_env.pipeline import Pipeline
 from isp_env.raw import RAW_SUFFIXES, read_libraw_auto, read_photograph_as_frame, read_raw, shrink
+from isp_env.saturation import saturation
 
 # XYZ (D65) to camera of the Canon 6D, as its DNG files carry it
 MATRIX = np.array([[0.7034, -0.0804, -0.1014], [-0.4420, 1.2564, 0.2058], [-0.0851, 0.1994, 0.5758]])
@@ -41,8 +42,15 @@ def neutral(frame: RawFrame) -> np.ndarray:
     return Pipeline().neutral(RawBatch.stack([frame]))[0].permute(1, 2, 0).double().numpy()
 
 
+def white_of(path: Path) -> int | None:
+    """What is white in the file, by the peak of its saturated pixels."""
+    red, green, blue = read_raw(path, short_side=64).white_balance.double().tolist()
+    with rawpy.imread(str(path)) as raw:
+        return saturation(raw).white_for(np.array([red, green, blue, green]))
+
+
 def libraw_render(path: Path, demosaic: str) -> np.ndarray:
-    """LibRaw's own neutral render, display sRGB ``(H, W, 3)`` in [0, 1]."""
+    """LibRaw's own neutral render, display sRGB ``(H, W, 3)`` in [0, 1], with the white that we found."""
     size = {"demosaic_algorithm": rawpy.DemosaicAlgorithm[demosaic.upper()]} if demosaic != "half" else {}
     with rawpy.imread(str(path)) as raw:
         pixels = raw.postprocess(
@@ -51,6 +59,7 @@ def libraw_render(path: Path, demosaic: str) -> np.ndarray:
             gamma=(2.4, 12.92),
             output_bps=16,
             half_size=demosaic == "half",
+            user_sat=white_of(path),
             **size,
         )
     return pixels / 65535.0
@@ -87,6 +96,53 @@ def test_neutral_render_of_camera_files_matches_libraw(data_root, name, demosaic
         expected = libraw_render(path, demosaic)
         assert psnr(neutral(read_raw(path, demosaic=demosaic)), expected) >= 50
         assert psnr(neutral(read_raw(path, demosaic=demosaic, highlights="clip")), expected) >= 70
+
+
+def test_blown_clouds_are_white_where_green_saturates_early(data_root):
+    """Of the GoPro's brightest pixels: LibRaw's own white leaves them pink."""
+    path = data_root / "raws" / "GOPRO_HERO6.dng"
+    with rawpy.imread(str(path)) as raw:
+        pink = raw.postprocess(use_camera_wb=True, no_auto_bright=True, half_size=True) / 255.0
+    found = neutral(read_raw(path, demosaic="half"))
+    blown = pink.max(axis=2) == 1.0
+    assert 0.05 < blown.mean() < 0.2
+    tint = [np.median(np.ptp(picture[blown], axis=1)) for picture in (pink, found)]
+    assert tint[0] > 0.015
+    assert tint[1] == 0.0
+
+
+def early_green(path: Path, at: float, noise: float = 0.002) -> Path:
+    """A raw of a ramp beyond white, the green pixels of which saturate at a share of white."""
+    light = np.linspace(0.0, 2.0, 400)[None].repeat(300, axis=0)
+    ends = np.ones_like(light)
+    ends[0::2, 1::2] = ends[1::2, 0::2] = at
+    generator = np.random.default_rng(0)
+    mosaic = np.minimum(light, ends) * (1 + noise * generator.standard_normal(light.shape))
+    levels = np.rint(mosaic.clip(0, 1) * 16383).astype(np.uint16)
+    write_dng(path, levels, (0.5, 1.0, 0.625), MATRIX, (0,) * 4, 16383)
+    return path
+
+
+@pytest.mark.parametrize("demosaic", ["half", "bilinear"])
+def test_white_is_where_the_first_balanced_colour_saturates(tmp_path, demosaic):
+    path = early_green(tmp_path / "early.dng", 0.93)
+    assert white_of(path) == pytest.approx(0.93 * 16383, rel=0.01)
+    picture = neutral(read_raw(path, demosaic=demosaic))
+    assert np.median(picture[:, -picture.shape[1] // 4 :], axis=(0, 1)) == pytest.approx([1, 1, 1], abs=1e-3)
+
+
+@pytest.mark.parametrize("at", [0.99, 0.5])
+def test_a_white_that_is_nearly_right_or_a_mere_end_of_light_is_left_alone(tmp_path, at):
+    assert white_of(early_green(tmp_path / "late.dng", at)) is None
+
+
+def test_a_bright_even_wall_is_no_saturation(tmp_path):
+    generator = np.random.default_rng(0)
+    wall = 0.9 * (1 + 0.02 * generator.standard_normal((300, 400)))  # photons scatter, saturation does not
+    wall[0, 0] = 1.0
+    levels = np.rint(wall.clip(0, 1) * 16383).astype(np.uint16)
+    write_dng(tmp_path / "wall.dng", levels, (0.5, 1.0, 0.625), MATRIX, (0,) * 4, 16383)
+    assert white_of(tmp_path / "wall.dng") is None
 
 
 def test_a_frame_is_camera_linear_before_white_balance(dng):
