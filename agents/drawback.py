@@ -43,11 +43,9 @@ def draw_back(
 
 
 def newly_clipped(picture: np.ndarray, before: np.ndarray) -> float:
-    """The share of pixels that are clipped in one picture ``(3, H, W)`` and not in the other."""
-    return float((is_clipped(picture) & ~is_clipped(before)).mean())
-
-
-def is_clipped(picture: np.ndarray) -> np.ndarray:
-    """``(H, W)``: a channel within one 8-bit level of 1, or all channels within one of 0."""
-    largest = picture.max(axis=0)
-    return (largest >= 1 - LEVEL) | (largest <= LEVEL)
+    """The share of pixels of which a channel is clipped, or all are black, in one picture ``(3, H, W)`` and
+    not in the other.
+    """
+    black, was_black = (each.max(axis=0) <= LEVEL for each in (picture, before))
+    burnt = ((picture >= 1 - LEVEL) & (before < 1 - LEVEL)).any(axis=0)
+    return float((burnt | (black & ~was_black)).mean())

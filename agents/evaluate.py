@@ -22,7 +22,7 @@ from agents.judging import find_judges, judging
 from agents.policy_file import StoredPolicy, load_policy
 from attiqa.devices import pick_device
 from attiqa.errors import EXIT_OK, InputError, command
-from attiqa.files import write_json
+from attiqa.files import check_writable, write_json
 from attiqa.options import option, parse
 from attiqa.rewards.registry import full_name
 from attiqa.threads import THREADS, limit_threads
@@ -64,7 +64,7 @@ class EvaluateOptions:
             raise InputError("--unprocess crops the photographs: no --reference fits them; leave one away.")
         if self.curve and self.curve.suffix.lower() != ".png":
             raise InputError(f"--curve is a picture and ends in .png; got {self.curve}.")
-        for path in (self.json, self.curve):  # known before the searches, not after them
+        for path in (self.json, self.curve):
             if path and path.is_dir():
                 raise InputError(f"{path} is a folder; --json and --curve are files.")
 
@@ -74,6 +74,9 @@ def main(argv: list[str] | None = None) -> int:
     """Evaluate and print the table."""
     options = parse(EvaluateOptions, argv, prog="evaluate.py", description=" ".join(__doc__.split()))
     limit_threads(options.threads)
+    for path in (options.json, options.curve):  # known before the searches, not after them
+        if path:
+            check_writable(path)
     stored = load_policy(options.run)
     further = {f"policy {run}": load_policy(run) for run in options.also}
     device = str(pick_device(options.device))

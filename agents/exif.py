@@ -59,7 +59,11 @@ def read_exif(path: Path) -> Image.Exif:
             found.tobytes()
             carried = found
         details = carried.get_ifd(IFD.Exif)
-        if not details.keys() >= _EXPOSURE and not is_photograph(path):
+        if is_photograph(path):
+            return carried
+        if Base.DateTime in carried:  # a raw is written when it is shot
+            details.setdefault(Base.DateTimeOriginal, carried[Base.DateTime].decode("latin-1"))
+        if not details.keys() >= _EXPOSURE:
             with suppress(*_UNREADABLE):
                 details.update(_from_libraw(path) | details)
     return carried

@@ -47,9 +47,9 @@ _DRAW_BACK = (
     "exports of the package take the parameters of the last step through this rule, which needs the "
     "renderer: of each parameter in brightening that lies above its neutral value, "
     "neutral + share * (value - neutral) is taken, with the first of shares for which at most "
-    "most_newly_clipped of the pixels of the render at the size of image are clipped and not clipped in the "
-    "neutral render; where none fits, all parameters are neutral. A pixel is clipped where a channel is at "
-    "least 254/255, or all three are at most 1/255"
+    "most_newly_clipped of the pixels of the render at the size of image are newly clipped; where none fits, "
+    "all parameters are neutral. A pixel is newly clipped where a channel is at least 254/255, or all three "
+    "are at most 1/255, and that channel, or those three, are not so in the neutral render"
 )
 
 

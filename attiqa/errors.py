@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import sys
@@ -56,7 +57,23 @@ def _drop_output() -> None:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
+_MENDS = {
+    errno.ENOSPC: "free some space there and repeat the command",
+    errno.EDQUOT: "free some space there and repeat the command",
+    errno.EACCES: "name a place that you may use, or change its permissions",
+    errno.EPERM: "name a place that you may use, or change its permissions",
+    errno.EROFS: "name a place that can be written",
+    errno.ENOENT: "is the path right, and can folders be made there?",
+    errno.ENOTDIR: "a part of the path is a file: name a folder",
+    errno.ENAMETOOLONG: "take a shorter name",
+}
+
+
 def describe_os_error(error: OSError) -> str:
-    """Say in one line what the operating system refused, and for which file."""
+    """Say in one line what the operating system refused, for which file, and what mends it where that is
+    known.
+    """
     what = error.strerror or str(error) or type(error).__name__
-    return f"{error.filename}: {what}" if error.filename else what
+    refused = f"{error.filename}: {what}" if error.filename else what
+    mend = _MENDS.get(error.errno or 0)
+    return f"{refused}; {mend}" if mend else refused

@@ -29,13 +29,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     does.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _beside(path)
     try:
         yield temporary
         # mkstemp makes files private; give them the mode that open() would have
@@ -44,12 +38,28 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
     except Exception as error:
-        number = _refusal(error, name)
+        number = _refusal(error, str(temporary))
         if number is None:
             raise
         raise OSError(number, os.strerror(number), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: str | Path) -> None:
+    """Raise the `OSError` of writing `path`, before the work whose result it is to hold; makes its folder."""
+    _beside(Path(path)).unlink()
+
+
+def _beside(path: Path) -> Path:
+    """A new, empty file in the folder of `path`, which is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    os.close(handle)
+    return Path(name)
 
 
 def _refusal(error: Exception, temporary: str) -> int | None:

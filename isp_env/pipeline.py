@@ -151,13 +151,12 @@ def _measure(image: Tensor, terms: Terms) -> Maps:
     maps: Maps = {}
     if terms.keys().isdisjoint(_LOOKING_AT_LIGHT):
         return maps
-    small = shrink(image, denoise.GRID)
-    small = balance.white_balance(small, terms["gains"])
-    if "denoise_luma" in terms:
-        maps["denoise_luma"] = denoise.luma_maps(small, terms["denoise_luma"])
-    if "denoise_chroma" in terms:
-        maps["denoise_chroma"] = denoise.chroma_maps(small, terms["denoise_chroma"])
-    small = balance.to_linear_srgb(balance.clip_saturated(shrink(small, tone.GRID)), terms["matrix"])
+    if "denoise_luma" in terms or "denoise_chroma" in terms:
+        measured = denoise.noise_maps(balance.white_balance(image, terms["gains"]))
+        names = ("denoise_luma", "denoise_chroma")
+        maps |= {name: each for name, each in zip(names, measured, strict=True) if name in terms}
+    small = balance.white_balance(shrink(image, tone.GRID), terms["gains"])
+    small = balance.to_linear_srgb(balance.clip_saturated(small), terms["matrix"])
     if "regions" in terms or "clarity" in terms:
         maps["base"] = tone.base_maps(small)
     if "dehaze" in terms:

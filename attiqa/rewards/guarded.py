@@ -152,15 +152,26 @@ class GuardedReward:
 
 
 def newly_clipped(images: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """Fraction ``(B,)`` of pixels that are clipped in `images` and not in `reference`."""
-    return (is_clipped(images) & ~is_clipped(reference)).float().mean(dim=(1, 2))
+    """Fraction ``(B,)`` of pixels of which a channel is clipped, or all are black, in `images` and not in
+    `reference`: within one 8-bit level of 1, or of 0.
+
+    Channel by channel: a blue sky whose blue is clipped already may still lose its colour.
+    """
+    burnt = (images >= 1 - _LEVEL - _SLACK) & (reference < 1 - _LEVEL - _SLACK)
+    black = _is_black(images) & ~_is_black(reference)
+    return (burnt[:, 0] | burnt[:, 1] | burnt[:, 2] | black).float().mean(dim=(1, 2))
 
 
 def is_clipped(images: torch.Tensor) -> torch.Tensor:
     """Boolean ``(B, H, W)``: a channel within one 8-bit level of 1, or all channels within one of 0."""
+    burnt = images >= 1 - _LEVEL - _SLACK
+    return burnt[:, 0] | burnt[:, 1] | burnt[:, 2] | _is_black(images)
+
+
+def _is_black(images: torch.Tensor) -> torch.Tensor:
     red, green, blue = images.unbind(dim=1)
-    largest = torch.maximum(torch.maximum(red, green), blue)  # several times faster than amax(dim=1)
-    return (largest >= 1 - _LEVEL - _SLACK) | (largest <= _LEVEL + _SLACK)
+    # several times faster than amax(dim=1)
+    return torch.maximum(torch.maximum(red, green), blue) <= _LEVEL + _SLACK
 
 
 def color_distance(images: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:

@@ -1,48 +1,66 @@
-"""Denoising in linear light, edge-preserving."""
+"""Denoising in linear light: each frame's own noise is measured, and what rises above it is kept.
+
+An adaptive Wiener filter (Lee, "Digital image enhancement and noise filtering by use of local statistics",
+TPAMI 1980): around each place a value x with mean m and variance v becomes ``m + a (x - m)``, where
+``a = (v - noise) / v``, so that flat areas become their mean and whatever has detail stays as it is. Means
+and variances are taken over every pixel of the small image, so that details finer than the grid of the maps
+count as detail.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from isp_env.filters import (
-    box_mean,
-    guided_coefficients,
-    per_image,
-    radius_in_pixels,
-    shrink,
-)
+from isp_env.filters import box_mean, per_image, radius_in_pixels, shrink
 
-# Short sides of the measuring grids, on which radii are one pixel: averaging down to them takes off the
-# finest noise already. Colour is coarser than brightness, to the eye as in the noise
-GRID, _CHROMA_GRID = 128, 64
-_LUMA_RADIUS, _CHROMA_RADIUS = 0.008, 0.016  # of the short side
+GRID = 128  # short side of the grid on which means and variances are kept
+_RADIUS = 0.008  # of the short side
 
-# Variance that counts as noise at full strength, (shot * mean + read) as for a Poisson-Gaussian sensor
-# (Foi et al., TIP 2008); the levels are our choice: 2 % of white at middle grey, 0.3 % in black
-_SHOT, _READ = 2e-3, 1e-5
-# Colour is smoothed as a share of brightness, (R - luma) / (luma + floor): beside a bright sky the
-# differences themselves would colour all that is dark. With this floor the noise above, whose variance is
-# `_SHOT * (luma + floor)`, becomes one of `_SHOT / (luma + floor)`
-_FLOOR = _READ / _SHOT
+# The variance of noise is taken for ``level * (luma + floor)``, as that of a Poisson-Gaussian sensor (Foi et
+# al., TIP 2008) with a read noise of 0.2 % of white at a level of 2e-3. The level is that of the flattest
+# places: a fifth of all have less variance than it says (all numbers here are our choice)
+_FLOOR = 5e-3
+_FLATTEST = 0.2
+# variance that varies from window to window as much as noise does is taken for noise
+_MARGIN = 2.0
+# Levels beyond which nothing is believed: up to the lower one noise is not seen (0.5 % of middle grey in
+# brightness, 1 % in each colour), above the higher one (10 % of middle grey) what is flattest is texture
+_LUMA_LEVELS = (5e-6, 2e-3)
+_CHROMA_LEVELS = (4e-5, 4e-3)
+# Texture is mostly brightness: where little varies in colour, what varies in brightness is no noise. That of
+# a sensor has 0.2 (colours told apart at each pixel) to 0.6 (demosaicked) of its colour's level in brightness
+_LUMA_OF_CHROMA = 0.4
+
 # what red, green and blue take of a step in R - luma, and of one in B - luma, so that luma stays
 _SHARES = ((1.0, -0.5, 0.0), (0.0, -0.5, 1.0))
-_CHROMA = 2.0  # the loss of detail in colour shows less
 
 
-def luma_maps(image: Tensor, strength: Tensor) -> Tensor:
-    """Measure what `denoise_luma` needs.
+def noise_maps(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Measure what `denoise_luma` and `denoise_chroma` need.
+
+    Colour is smoothed as a share of brightness, (R - luma) / (luma + floor): beside a bright sky the
+    differences themselves would colour all that is dark. Both shares have one factor a, so that no hue turns.
 
     Args:
-        image: ``(B, 3, H, W)`` white-balanced camera linear.
-        strength: ``(B,)`` in [0, 1].
+        image: ``(B, 3, H, W)`` white-balanced camera linear, no larger than an analysis needs.
 
     Returns:
-        ``(B, 2, h, w)``: guided-filter coefficients a and b of luma.
+        ``(B, 2, h, w)``, a and b of luma, which becomes ``a * luma + b``, and ``(B, 3, h, w)``, the a of both
+        shares, and b of R - luma's and of B - luma's.
     """
-    luma = shrink(_luma(image), GRID)
-    radius = radius_in_pixels(luma, _LUMA_RADIUS)
-    return guided_coefficients(luma, luma, radius, _noise(luma, radius) * per_image(strength))
+    luma = _luma(image)
+    mean, variance = _statistics(luma)
+    shares, spread = _statistics((image[:, ::2] - luma) / _brightness(luma))
+    spread = spread.sum(dim=1, keepdim=True)
+    brightness = _brightness(mean)
+    of_chroma = _noise_level(spread * brightness, mean)
+    of_luma = torch.minimum(_noise_level(variance / brightness, mean), _LUMA_OF_CHROMA * of_chroma)
+    luma_noise = of_luma.clamp(*_LUMA_LEVELS) * brightness
+    return (
+        _smoothing(mean, variance, luma_noise),
+        _smoothing(shares, spread, of_chroma.clamp(*_CHROMA_LEVELS) / brightness),
+    )
 
 
 def denoise_luma(image: Tensor, planes: Tensor, strength: Tensor) -> Tensor:
@@ -50,8 +68,8 @@ def denoise_luma(image: Tensor, planes: Tensor, strength: Tensor) -> Tensor:
 
     Args:
         image: ``(B, 3, H, W)`` white-balanced camera linear.
-        planes: ``(B, 2, H, W)``, the `luma_maps` of the same strength, enlarged.
-        strength: ``(B,)`` in [0, 1]; 0 leaves the image as it is.
+        planes: ``(B, 2, H, W)``, the first of its `noise_maps`, enlarged.
+        strength: ``(B,)`` in [0, 1], the share of the noise that goes; 0 leaves the image as it is.
 
     Returns:
         ``(B, 3, H, W)`` in the same space.
@@ -66,32 +84,15 @@ def luma_step(image: Tensor, planes: Tensor, strength: Tensor) -> Tensor:
     return (a * luma).add_(b).sub_(luma).mul_(per_image(strength))
 
 
-def chroma_maps(image: Tensor, strength: Tensor) -> Tensor:
-    """Measure what `denoise_chroma` needs, as `luma_maps` does.
-
-    Each colour guides itself: guided by luma, colours bled over edges between equally bright ones.
-
-    Returns:
-        ``(B, 4, h, w)``: guided-filter coefficients a, then b, of R - luma and of B - luma, both as shares of
-        luma.
-    """
-    grid = shrink(image, _CHROMA_GRID)
-    luma = _luma(grid)
-    radius = radius_in_pixels(luma, _CHROMA_RADIUS)
-    shares = (grid[:, ::2] - luma) / _brightness(luma)
-    noise = per_image(_CHROMA * _SHOT * strength) / _brightness(box_mean(luma, radius))
-    return guided_coefficients(shares, shares, radius, noise)
-
-
 def denoise_chroma(image: Tensor, planes: Tensor, strength: Tensor) -> Tensor:
     """Smooth the colour of flat areas; luma stays.
 
     Args:
         image: ``(B, 3, H, W)`` white-balanced camera linear.
-        planes: ``(B, 4, H, W)``, the `chroma_maps` of the same strength, enlarged.
-        strength: ``(B,)`` in [0, 1]; 0 leaves the image as it is.
+        planes: ``(B, 3, H, W)``, the second of its `noise_maps`, enlarged.
+        strength: ``(B,)`` in [0, 1], the share of the noise that goes; 0 leaves the image as it is.
     """
-    a, b = planes.split(2, dim=1)
+    a, b = planes.split([1, 2], dim=1)
     luma = _luma(image)
     differences = image[:, ::2] - luma
     step = (a * differences).addcmul_(b, _brightness(luma)).sub_(differences).mul_(per_image(strength))
@@ -100,9 +101,28 @@ def denoise_chroma(image: Tensor, planes: Tensor, strength: Tensor) -> Tensor:
     return torch.addcmul(image, red, to_red).addcmul_(blue, to_blue)
 
 
-def _noise(luma: Tensor, radius: int) -> Tensor:
-    """Variance of strong noise around each pixel of the grid, ``(B, 1, h, w)``."""
-    return box_mean(luma, radius).clamp_min(0.0).mul_(_SHOT).add_(_READ)
+def _statistics(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Local mean and variance on the grid: ``(B, C, H, W)`` to ``(B, C, h, w)`` each."""
+    means, squares = shrink(values, GRID), shrink(values * values, GRID)
+    radius = radius_in_pixels(means, _RADIUS)
+    means = box_mean(means, radius)
+    return means, (box_mean(squares, radius) - means * means).clamp_min_(0.0)
+
+
+def _noise_level(levels: Tensor, luma: Tensor) -> Tensor:
+    """The level of each image's noise, ``(B, 1, 1, 1)``, from what each place would have it be.
+
+    What is clipped, and what is wholly even, tells nothing of noise.
+    """
+    telling = torch.where((luma < 0.95) & (levels > 1e-12), levels, torch.nan)
+    some = telling[..., ::2, ::2].flatten(1)  # windows overlap: every second tells as much
+    return per_image(torch.nan_to_num(torch.nanquantile(some, _FLATTEST, dim=1), nan=0.0))
+
+
+def _smoothing(mean: Tensor, variance: Tensor, noise: Tensor) -> Tensor:
+    """Coefficients ``(B, 1 + C, h, w)``: the factor a, and b of each channel of `mean` ``(B, C, h, w)``."""
+    a = (1.0 - _MARGIN * noise / (variance + 1e-12)).clamp_min(0.0)
+    return box_mean(torch.cat([a, (1.0 - a) * mean], dim=1), radius_in_pixels(mean, _RADIUS))
 
 
 def _luma(image: Tensor) -> Tensor:
