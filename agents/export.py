@@ -33,6 +33,7 @@ class ExportOptions:
     out: Path = option(help="where pictures and their parameters go; made where missing")
     format: str = option("jpeg", help="8-bit jpeg, 16-bit png or 16-bit tiff", choices=list(SUFFIXES))
     quality: int = option(95, help="of a JPEG, 1 to 100")
+    neutral: bool = option(False, help="NAME.neutral.*: the camera's own render too, to which NAME.cube applies")
     lut: bool = option(False, help="NAME.cube: the global colour part as a 33-point lookup table")
     xmp: bool = option(False, help="NAME.xmp: a sidecar for Lightroom and what reads its sidecars")
     sheet: bool = option(False, help="NAME.sheet.png: neutral, enhanced, and the parameters as bars")
@@ -60,11 +61,21 @@ def main(argv: list[str] | None = None) -> int:
         enhancer,
         options.input,
         options.out,
-        Products(options.format, options.quality, options.lut, options.xmp, options.sheet, options.report),
+        Products(
+            kind=options.format,
+            quality=options.quality,
+            neutral=options.neutral,
+            lut=options.lut,
+            xmp=options.xmp,
+            sheet=options.sheet,
+            report=options.report,
+        ),
         overwrite=options.overwrite,
     )
     for _, sentence in done.failures:
         print(f"failed: {sentence}", file=sys.stderr)
+    for sentence in done.remarks:
+        print(f"remark: {sentence}", file=sys.stderr)
     for picture in done.kept:
         print(f"kept: {picture} exists; --overwrite replaces it", file=sys.stderr)
     if done.page:

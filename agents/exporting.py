@@ -32,6 +32,7 @@ from isp_env.sources import distinct, read_frame, unique_names
 
 _STAGE = ".export-"  # where the products of one file wait for each other
 
+SEEN = 2.0  # mean CIEDE2000 from which pictures beside each other differ to the eye; our choice
 AHEAD = 2  # files decoded while another is rendered; each takes 12 bytes a pixel
 
 
@@ -42,6 +43,8 @@ class Products:
     Attributes:
         kind: of the picture, a key of `SUFFIXES`.
         quality: of a JPEG, 1 to 100.
+        neutral: ``NAME.neutral`` with the picture's suffix, the camera's own render, for which a lookup table
+            is made.
         lut: ``NAME.cube``, see `agents.lut`.
         xmp: ``NAME.xmp``, see `agents.xmp`.
         sheet: ``NAME.sheet.png``, see `agents.sheets`.
@@ -50,6 +53,7 @@ class Products:
 
     kind: str = "jpeg"
     quality: int = 95
+    neutral: bool = False
     lut: bool = False
     xmp: bool = False
     sheet: bool = False
@@ -58,11 +62,17 @@ class Products:
     def paths(self, out: Path, name: str) -> dict[str, Path]:
         """Where each product of a file called `name` goes, in the order of writing."""
         neutral, enhanced = gallery.small_pictures(out, name)
-        suffixes = {"lut": ".cube", "xmp": ".xmp", "sheet": ".sheet.png"}
+        picture = SUFFIXES[self.kind]
+        suffixes = {
+            "neutral": f".neutral{picture}",
+            "lut": ".cube",
+            "xmp": ".xmp",
+            "sheet": ".sheet.png",
+        }
         wanted = {what: out / (name + suffix) for what, suffix in suffixes.items() if getattr(self, what)}
         if self.report:
             wanted |= {"report_neutral": neutral, "report_enhanced": enhanced}
-        return wanted | {"json": out / f"{name}.json", "picture": out / (name + SUFFIXES[self.kind])}
+        return wanted | {"json": out / f"{name}.json", "picture": out / (name + picture)}
 
 
 @dataclass
@@ -73,12 +83,14 @@ class Exported:
         written: the pictures.
         kept: for each file that was left alone, what existed of it already.
         failures: path and sentence of each file that could not be exported.
+        remarks: sentences on what was written and is worth little.
         page: the report's page, where one was written.
     """
 
     written: list[Path] = field(default_factory=list)
     kept: list[Path] = field(default_factory=list)
     failures: list[tuple[Path, str]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
     page: Path | None = None
 
 
@@ -124,7 +136,7 @@ def export(
     try:
         for job, decoded in _decode_ahead(jobs):
             try:
-                _export(enhancer, job, decoded.result(), products)
+                result.remarks += _export(enhancer, job, decoded.result(), products)
                 result.written.append(job.paths["picture"])
             except InputError as error:
                 result.failures.append((job.source, str(error)))
@@ -179,8 +191,8 @@ def _sources(inputs: list[Path]) -> list[Path]:
     return sources
 
 
-def _export(enhancer: Enhancer, job: _Job, frame: RawFrame, products: Products) -> None:
-    """All products of one file, or none."""
+def _export(enhancer: Enhancer, job: _Job, frame: RawFrame, products: Products) -> list[str]:
+    """All products of one file, or none; returns remarks on them."""
     enhanced = enhancer.look(frame)
     folder = job.paths["json"].parent
     files = [path.relative_to(folder).as_posix() for path in job.paths.values()]
@@ -189,8 +201,19 @@ def _export(enhancer: Enhancer, job: _Job, frame: RawFrame, products: Products) 
     with _staged(job.paths, folder) as paths:
         _write_companions(enhancer, replace(job, paths=paths), frame, enhanced, record)
         write_json(paths["json"], record)
-        pixels = enhancer.finished(frame, enhanced.answer, products.kind)
-        write_picture(paths["picture"], pixels, products.kind, products.quality, read_exif(job.source))
+        answers = {"neutral": enhanced.answer.scaled(0.0), "picture": enhanced.answer}
+        for what, answer in answers.items():
+            if what in paths:
+                pixels = enhancer.finished(frame, answer, products.kind)
+                write_picture(paths[what], pixels, products.kind, products.quality, read_exif(job.source))
+    error = record.get("lut", {}).get("error_against_render", {}).get("ciede2000", 0.0)
+    if error <= SEEN:
+        return []
+    left_out = ", ".join(record["lut"]["left_out"]) or "what looks at regions"
+    return [
+        f"{job.paths['lut'].name}: its picture is {error:.1f} CIEDE2000 from the render on average, which is "
+        f"seen; no table holds {left_out}."
+    ]
 
 
 def _sweep(out: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import time
 from pathlib import Path
 
+import colour
 import cv2
 import numpy as np
 import pytest
@@ -164,20 +165,39 @@ def test_a_broken_file_is_named_and_the_others_are_exported(enhancer, raws, tmp_
     assert {path.name for path, _ in done.failures} == {"text.dng", "empty.dng", "half.dng"}
 
 
-EVERYTHING = Products(lut=True, xmp=True, sheet=True, report=True)
+EVERYTHING = Products(neutral=True, lut=True, xmp=True, sheet=True, report=True)
 
 
 def test_all_companions_are_written_and_told_in_the_record(enhancer, raws, tmp_path):
     done = export(enhancer, raws[:1], tmp_path, EVERYTHING)
     names = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert names == {
-        *(f"scene-00{suffix}" for suffix in (".jpg", ".json", ".cube", ".xmp", ".sheet.png")),
+        *(f"scene-00{suffix}" for suffix in (".jpg", ".neutral.jpg", ".json", ".cube", ".xmp", ".sheet.png")),
         *("report.html", "report/scene-00-neutral.jpg", "report/scene-00-enhanced.jpg"),
     }
     assert done.page == tmp_path / "report.html"
     record = json.loads((tmp_path / "scene-00.json").read_text())
     assert record["lut"]["error_against_render"]["psnr"] > 40
     assert record["xmp"] == {"file": "scene-00.xmp", "not_mapped": []}
+    assert not done.remarks
+
+
+def test_the_neutral_render_is_what_the_table_was_made_for(enhancer, raws, tmp_path):
+    export(enhancer, raws[:1], tmp_path, Products("png", neutral=True, lut=True))
+    neutral, enhanced = (
+        cv2.imread(str(tmp_path / f"scene-00{middle}.png"), cv2.IMREAD_UNCHANGED)[:, :, ::-1] / 65535.0
+        for middle in (".neutral", "")
+    )
+    table = colour.read_LUT(str(tmp_path / "scene-00.cube"))
+    assert np.abs(table.apply(neutral) - enhanced).mean() < 0.005
+    assert np.abs(neutral - enhanced).mean() > 0.02
+
+
+def test_a_table_that_is_worth_little_is_remarked_upon(enhancer, raws, tmp_path, monkeypatch):
+    monkeypatch.setattr("agents.exporting.SEEN", 0.0)
+    (remark,) = export(enhancer, raws[:1], tmp_path, Products(lut=True)).remarks
+    assert "scene-00.cube" in remark
+    assert "CIEDE2000" in remark
 
 
 def test_a_companion_that_exists_keeps_the_whole_file_from_being_exported(enhancer, raws, tmp_path):
