@@ -33,7 +33,7 @@ class ExportOptions:
     out: Path = option(help="where pictures and their parameters go; made where missing")
     format: str = option("jpeg", help="8-bit jpeg, 16-bit png or 16-bit tiff", choices=list(SUFFIXES))
     quality: int = option(95, help="of a JPEG, 1 to 100")
-    neutral: bool = option(False, help="NAME.neutral.*: the camera's own render too, to which NAME.cube applies")
+    neutral: bool = option(False, help="NAME.neutral.*: the camera's render, to which NAME.cube applies")
     lut: bool = option(False, help="NAME.cube: the global colour part as a 33-point lookup table")
     xmp: bool = option(False, help="NAME.xmp: a sidecar for Lightroom and what reads its sidecars")
     sheet: bool = option(False, help="NAME.sheet.png: neutral, enhanced, and the parameters as bars")

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-import cma
 import numpy as np
 import numpy.typing as npt
 
@@ -112,6 +111,8 @@ def cma_es(
         sigma: initial standard deviation, in units of half the box.
         on_generation: told the renders a frame so far, after each generation.
     """
+    import cma  # takes longer to import than torch, and exports search nothing
+
     strategies = [
         cma.CMAEvolutionStrategy(np.zeros(dimensions), sigma, _cma_options(seed, frame))
         for frame in range(frames)

@@ -1,4 +1,8 @@
-"""Fidelity to a reference: PSNR, SSIM and CIEDE2000 of display-sRGB images of one size, on the CPU."""
+"""Fidelity to a reference: PSNR, SSIM and CIEDE2000 of display-sRGB images of one size, on the CPU.
+
+scikit-image is imported where it is used: it takes as long as half of torch, and most commands that could
+measure fidelity do not.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from skimage.color import deltaE_ciede2000, rgb2lab
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from attiqa.errors import InputError
 
@@ -20,6 +22,8 @@ def psnr(image: torch.Tensor, reference: torch.Tensor) -> float:
         image: float32 ``(3, H, W)``, display sRGB in [0, 1].
         reference: the same layout and size.
     """
+    from skimage.metrics import peak_signal_noise_ratio
+
     a, b = _pair(image, reference)
     if np.array_equal(a, b):
         return float("inf")
@@ -33,6 +37,8 @@ def ssim(image: torch.Tensor, reference: torch.Tensor) -> float:
         image: float32 ``(3, H, W)``, display sRGB in [0, 1], 11 pixels or more a side.
         reference: the same layout and size.
     """
+    from skimage.metrics import structural_similarity
+
     a, b = _pair(image, reference)
     if min(a.shape[:2]) < 11:
         raise InputError(f"SSIM's window spans 11 pixels; the image is only {a.shape[1]}x{a.shape[0]}.")
@@ -56,6 +62,8 @@ def ciede2000(image: torch.Tensor, reference: torch.Tensor) -> float:
         image: float32 ``(3, H, W)``, display sRGB in [0, 1].
         reference: the same layout and size.
     """
+    from skimage.color import deltaE_ciede2000, rgb2lab
+
     a, b = _pair(image, reference)
     return float(deltaE_ciede2000(rgb2lab(a), rgb2lab(b)).mean())
 

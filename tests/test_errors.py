@@ -12,7 +12,7 @@ import pytest
 
 from attiqa.cli.main import main
 from attiqa.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, command
-from attiqa.files import printable, write_text
+from attiqa.files import check_writable, printable, write_text
 
 
 @command
@@ -39,7 +39,16 @@ def test_a_file_that_cannot_be_made_is_named_as_the_user_named_it(capsys: pytest
         return EXIT_OK
 
     assert writes([]) == EXIT_BAD_INPUT
-    assert capsys.readouterr().err.startswith("error: /proc/table.csv: ")
+    said = capsys.readouterr().err
+    assert said.startswith("error: /proc/table.csv: ")
+    assert "can folders be made there?" in said  # what mends it
+
+
+def test_a_result_that_could_not_be_written_is_known_beforehand(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "table.json")
+    assert list((tmp_path / "new").iterdir()) == []
+    with pytest.raises(OSError, match=r"table\.csv"):
+        check_writable("/proc/table.csv")
 
 
 def test_ctrl_c_while_a_command_is_imported_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from skimage import color
 
+from agents import drawback
 from attiqa.errors import InputError
 from attiqa.rewards.guarded import GuardedReward, color_distance, is_clipped, newly_clipped
 
@@ -90,6 +91,16 @@ def test_newly_clipped_pixels_cost_beyond_the_tolerance_and_old_ones_nothing() -
     flat = GuardedReward([lambda x: x.new_zeros(len(x))], color_weight=0, clip_weight=3, clip_tolerance=0.05)
     assert flat(images, neutral).item() == pytest.approx(-3 * (16 / 96 - 0.05), abs=1e-6)
     assert flat.parts(neutral, images)["newly_clipped"].item() == 0  # rescuing highlights is free
+
+
+def test_a_sky_that_has_lost_its_blue_may_still_lose_its_colour() -> None:
+    sky = torch.tensor([0.6, 0.8, 1.0])[None, :, None, None].expand(1, 3, 96, 96)
+    assert newly_clipped(sky, sky).item() == 0
+    assert newly_clipped((sky * 1.2).clamp(max=1.0), sky).item() == 0  # red and green are left
+    assert newly_clipped(torch.ones_like(sky), sky).item() == 1
+    picture, before = torch.ones(3, 4, 4).numpy(), sky[0, :, :4, :4].numpy()
+    assert drawback.newly_clipped(picture, before) == 1
+    assert drawback.newly_clipped(before, before) == 0
 
 
 def test_clipping_means_one_full_channel_or_all_empty_ones() -> None:
