@@ -159,8 +159,8 @@ class DPG(Remembering):
 
     Args:
         caution: deviations between the critics that are taken off their mean before the actor climbs it.
-        patience: renders around the neutral one before the actor first moves; critics that know less send it
-            far away (TRIALS.md).
+        patience: renders around the first answers, neutral or stored ones, before the actor first moves;
+            critics that know less send it far away (TRIALS.md).
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MultiInputPolicy": DPGPolicy}

@@ -14,7 +14,7 @@ from agents.begun import BegunPolicy
 from agents.checkpoint import load_checkpoint
 from agents.evaluation import Bench, Outcome, fallen_judges, share_of, summarise
 from agents.playing import STEPS_AN_EPISODE, exploration_spread, looks, make_envs, play
-from agents.policy import BegunActorCritic, act, begin, calibrate
+from agents.policy import act, begin, calibrate
 from agents.policy_file import StoredPolicy, describe_network, save_policy
 from agents.report import draw_report, pairs
 from agents.runs import CHECKPOINT, METRICS, REPORT, SUMMARY, run_logger, versions
@@ -44,7 +44,7 @@ class Experiment:
         num_envs: episodes that move together.
         every: renders between two looks at the held-out scenes; 0 for an eighth of `steps`.
         patience: looks without a better gain after which training ends; 0 trains to the last step.
-        first: a policy of one look. In a task of one look the learner goes on from it (`BegunActorCritic`);
+        first: a policy of one look. In a task of one look the learner goes on from it (`agents.policy`);
             in one of several it acts at the first and does not learn (`agents.begun.BegunPolicy`).
         about: entries of the policy's card and the summary: reward, eye, preview size.
         continued: the run goes on from its checkpoint, which has what is measured of the frames beforehand.
@@ -81,8 +81,9 @@ class Experiment:
             algo, self.env, seed=seed, steps_an_episode=STEPS_AN_EPISODE[task], begun=first is not None
         )
         policy: Any = self.model.policy
-        goes_on = isinstance(policy, BegunActorCritic)  # its inputs are standardised as they were learnt
-        if not continued and not goes_on and learns_rewards:
+        # then inputs stay as they were standardised
+        self._goes_on = first is not None and STEPS_AN_EPISODE[task] == 1
+        if not continued and not self._goes_on and learns_rewards:
             everywhere = make_envs(task, training, len(training), algo)
             calibrate(policy, looks(everywhere, first.act if first else None))
         if first and not continued:
@@ -137,7 +138,7 @@ class Experiment:
             "libraw_auto": self.bench.libraw_auto(source, short_side),
             "random_search": self.bench.at(answer_of(found.actions), found.evaluations),
         }
-        if self.first and isinstance(self.model.policy, BegunActorCritic):
+        if self.first and self._goes_on:
             rows["start"] = self.bench.at(*self._answer(self.first.policy))
         return rows | {"policy": self.policy()}
 

@@ -196,7 +196,7 @@ def _export(enhancer: Enhancer, job: _Job, frame: RawFrame, products: Products) 
     enhanced = enhancer.look(frame)
     folder = job.paths["json"].parent
     files = [path.relative_to(folder).as_posix() for path in job.paths.values()]
-    record = {"source": str(job.source), "picture": job.paths["picture"].name, "files": files}
+    record: dict[str, Any] = {"source": str(job.source), "picture": job.paths["picture"].name, "files": files}
     record |= enhancer.record(frame, enhanced)
     with _staged(job.paths, folder) as paths:
         _write_companions(enhancer, replace(job, paths=paths), frame, enhanced, record)

@@ -159,21 +159,23 @@ def begin(policy: BasePolicy, stored: BasePolicy) -> None:
     """Let `policy` begin with what a stored one of one look answers.
 
     Args:
-        policy: a `BegunActorCritic`, which goes on from it (but for its critic), or a `DPGPolicy` built
-            with ``begun=True`` or a `agents.climb.ClimbPolicy`, in which it makes the first look.
+        policy: a `BegunActorCritic` or a `DPGPolicy`, which goes on from it but for its critics; or a
+            `DPGPolicy` built with ``begun=True`` or a `agents.climb.ClimbPolicy`, in which it makes the first
+            look.
         stored: a `DPGPolicy` or a `BegunActorCritic`.
 
     Raises:
         ValueError: policies of other kinds.
     """
-    own_extractor, own_layers = _actor(policy.first if isinstance(policy, BegunPolicy) else policy)
+    first = policy.first if isinstance(policy, BegunPolicy) else None
+    own_extractor, own_layers = _actor(policy if first is None else first)
     extractor, layers = _actor(stored)
     own_extractor.load_state_dict(extractor.state_dict())
     for own, layer in zip(own_layers, layers, strict=True):
         own.load_state_dict(layer.state_dict())
 
 
-def _actor(policy: nn.Module | None) -> tuple[nn.Module, list[nn.Linear]]:
+def _actor(policy: nn.Module) -> tuple[nn.Module, list[nn.Linear]]:
     """What an actor that ends in a tanh reads, and its layers in order."""
     if isinstance(policy, DPGPolicy):
         policy = policy.actor

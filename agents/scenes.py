@@ -16,11 +16,12 @@ from attiqa.images import list_images
 from isp_env.embedded import write_embedded_scenes
 from isp_env.frame import FrameSource, RawFrame
 from isp_env.perturbed import PerturbedSource
-from isp_env.photographs import CAREFUL, HURRIED, MANY_SCENES, Variety, write_scene
+from isp_env.photographs import CAREFUL, HURRIED, MANY_SCENES, NATURAL_SCENES, Variety, write_scene
 from isp_env.sources import RawFolder
 
 HELD_OUT_SHARE = 0.25  # of a user's own files
 RAWS_A_PHOTOGRAPH = 2  # each with another crop, camera and error to mend
+MANY_PHOTOGRAPHS = 200  # from so many on their raws have natural colours; our choice
 FEWEST_RAWS, MOST_RAWS = 240, 48  # made of photographs to train on: in all, if so many of each are enough
 # of the few embedded photographs: with fewer and less various ones a policy learns them by heart (TRIALS.md)
 TRAINING_RAWS, STUDY_RAWS, HELD_OUT_RAWS = 48, 12, 6
@@ -122,13 +123,14 @@ def photograph_scenes(
     numbers = split([str(number) for number in range(len(photographs))], seed)
     held_out = set(numbers[1])
     many = copies or max(RAWS_A_PHOTOGRAPH, min(-(-FEWEST_RAWS // len(numbers[0])), MOST_RAWS))
+    scenes = NATURAL_SCENES if len(photographs) >= MANY_PHOTOGRAPHS else MANY_SCENES
     generator = torch.Generator().manual_seed(seed)
     written: dict[bool, list[list[Path]]] = {False: [], True: []}
     failures: Failures = []
     errors = (HURRIED, CAREFUL) if spare else (HURRIED,)
     for number, path in enumerate(tqdm(photographs, "unprocessing photographs", delay=2.0, disable=None)):
         held = number in held_out
-        count, variety = (RAWS_A_PHOTOGRAPH, Variety()) if held else (many, MANY_SCENES)
+        count, variety = (RAWS_A_PHOTOGRAPH, Variety()) if held else (many, scenes)
         try:
             name = f"{path.stem}-{number:05d}"
             raws = write_scene(folder, name, path, count, variety=variety, errors=errors, generator=generator)

@@ -51,9 +51,9 @@ def check_start(options: Mapping[str, Any]) -> None:
         return
     stored = load_policy(Path(options["start"]))
     asked = (options["task"], options["algo"])
-    if asked not in (("tune", "ppo"), ("refine", "dpg"), ("refine", "climb")):
+    if asked not in (("tune", "ppo"), ("tune", "dpg"), ("refine", "dpg"), ("refine", "climb")):
         raise InputError(
-            f"--start belongs to --task tune --algo ppo and to --task refine --algo dpg or climb; got "
+            f"--start belongs to --task tune --algo ppo or dpg and to --task refine --algo dpg or climb; got "
             f"{' and '.join(asked)}."
         )
     card, network = stored.card, stored.card["network"]

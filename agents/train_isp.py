@@ -69,7 +69,7 @@ class TrainOptions:
     task: str = option("tune", help="all parameters at once, changes in steps, or tools", choices=list(TASKS))
     start: str | None = option(
         None,
-        help="neutral, or folder of a policy of one look: --task tune --algo ppo goes on from it, and in "
+        help="neutral, or folder of a policy of one look: --task tune --algo ppo or dpg goes on from it, in "
         "--task refine --algo dpg or climb it makes the first look. Where nothing is said, ppo on tune and "
         "climb take policies/photographs if that has the same --reward and --short-side; all else begins at "
         "the neutral render",

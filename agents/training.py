@@ -35,6 +35,7 @@ ROLLOUT = 128  # environment steps between two updates of an on-policy algorithm
 # going on from a stored policy, in smaller and surer steps: or what it knows of other scenes is lost
 BEGUN_LOG_STD = -2.3
 BEGUN_ROLLOUT = 512
+BEGUN_PATIENCE = 8192  # renders around its answers, after which critics know more than they would unlearn
 DEVIATIONS = (0.05, 0.4)  # where bad renders teach critics and do not push a policy, exploration may go wide
 CHECKPOINT_SECONDS = 30.0  # for algorithms whose state holds a replay memory
 
@@ -62,18 +63,22 @@ def build_model(
         seed: of networks, exploration and the environment.
         device: where the networks live.
         steps_an_episode: the longest episode; a rollout holds at least one whole episode a slot.
-        begun: whether a stored policy comes first: dpg's and climb's act after its look, PPO's goes on from
-            it.
+        begun: whether a stored policy comes first: where an episode has several looks, dpg's and climb's act
+            after its own; where it has one, dpg's and PPO's go on from it.
     """
     check_action_space(algo, env.action_space)
     steps = max((BEGUN_ROLLOUT if begun else ROLLOUT) // env.num_envs, steps_an_episode, 1)
     if algo == "climb":  # learns from whole episodes
         steps = steps_an_episode
     arguments = _recipe(algo, steps, env.num_envs, env.action_space.shape or (), begun)
+    goes_on = begun and steps_an_episode == 1
+    if algo == "dpg" and goes_on:
+        arguments["patience"] = BEGUN_PATIENCE
+    acts_first = begun and not (algo == "dpg" and goes_on)
     model = ALGORITHMS[algo](
         policy_class(algo, begun),
         env,
-        policy_kwargs=policy_arguments(algo, HIDDEN, log_std(begun), begun=begun),
+        policy_kwargs=policy_arguments(algo, HIDDEN, log_std(begun), begun=acts_first),
         seed=seed,
         device=device,
         **arguments,

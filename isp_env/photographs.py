@@ -58,6 +58,15 @@ MANY_SCENES = Variety(
     saturation=(0.6, 1.35),
     hue=(-0.6, 0.6),
 )
+# Of hundreds of photographs, which need no help to differ; odd colours would be all that looks unlike them
+NATURAL_SCENES = Variety(
+    crop=(0.5, 1.0),
+    mirrored=True,
+    gamma=(-0.3, 0.3),
+    contrast=(0.9, 1.1),
+    saturation=(0.8, 1.2),
+    hue=(-0.1, 0.1),
+)
 
 
 @dataclass(frozen=True)
