@@ -149,6 +149,26 @@ def test_ppo_goes_on_from_what_a_policy_of_one_look_answers(one_look, tmp_path):
     np.testing.assert_allclose(act(several.model.policy, look), stored.act(look), atol=1e-6)
 
 
+def test_dpg_goes_on_from_a_stored_policy_once_its_critics_know_enough(one_look, tmp_path, monkeypatch):
+    monkeypatch.setattr("agents.training.BEGUN_PATIENCE", 256)
+    built = experiment(tmp_path / "run", first=one_look, steps=256)
+    core = built.bench.core
+    seen = first_look(make_envs("tune", core, len(core), "dpg"), np.arange(len(core)))
+    expected = one_look.act(seen)
+    np.testing.assert_allclose(act(built.model.policy, seen), expected, atol=1e-6)
+    stop_after(built, 240)
+    with pytest.raises(KeyboardInterrupt):
+        built.train()
+    np.testing.assert_allclose(act(built.model.policy, seen), expected, atol=1e-6)  # it has waited
+    rest = experiment(tmp_path / "run", first=one_look, steps=512, continued=True)
+    rest.train()
+    moved = np.abs(act(rest.model.policy, seen) - expected)
+    assert 1e-3 < moved.max() < 0.5
+    rows = rest.compare(RandomFrames(SIZES), 72)
+    np.testing.assert_allclose(rows["start"].gains, rest.bench.at(expected, 1).gains, atol=1e-6)
+    assert not np.array_equal(rows["policy"].gains, rows["start"].gains)
+
+
 def test_a_ppo_run_with_a_start_ends_as_the_unbroken_one(one_look, tmp_path):
     options = {"algo": "ppo", "first": one_look, "steps": 1024}
     whole = experiment(tmp_path / "whole", **options)
