@@ -211,7 +211,7 @@ def _opened(path: str | Path) -> Iterator[rawpy.RawPy]:
         raise InputError(f"{path} is no raw file that LibRaw {_libraw_version()} can read.") from None
     except rawpy.LibRawError as error:
         reason = error.args[0].decode() if isinstance(error.args[0], bytes) else str(error)
-        raise InputError(f"{path} cannot be decoded ({reason}); is the file complete?") from None
+        raise InputError(f"{path} cannot be decoded ({reason}): it is no raw, or not all of one.") from None
 
 
 def _libraw_version() -> str:

@@ -240,7 +240,7 @@ def _truncated(path: Path) -> None:
 @pytest.mark.parametrize(
     "spoil, message",
     [
-        (_truncated, "is the file complete"),
+        (_truncated, "not all of one"),
         (lambda path: path.write_bytes(b""), "is empty"),
         (lambda path: path.write_text("a text, not a raw\n" * 99), "no raw file that LibRaw"),
         (lambda path: path.unlink(), "is not a file"),
