@@ -159,7 +159,8 @@ def begin(policy: BasePolicy, stored: BasePolicy) -> None:
     """Let `policy` begin with what a stored one of one look answers.
 
     Args:
-        policy: a `BegunActorCritic` or a `DPGPolicy`, which goes on from it but for its critics; or a
+        policy: a `BegunActorCritic`, which goes on from it but for its critic; a `DPGPolicy`, which takes
+            the critics of another one too: even of another reward they know most of what actions do; or a
             `DPGPolicy` built with ``begun=True`` or a `agents.climb.ClimbPolicy`, in which it makes the first
             look.
         stored: a `DPGPolicy` or a `BegunActorCritic`.
@@ -173,6 +174,8 @@ def begin(policy: BasePolicy, stored: BasePolicy) -> None:
     own_extractor.load_state_dict(extractor.state_dict())
     for own, layer in zip(own_layers, layers, strict=True):
         own.load_state_dict(layer.state_dict())
+    if first is None and isinstance(policy, DPGPolicy) and isinstance(stored, DPGPolicy):
+        policy.critics.load_state_dict(stored.critics.state_dict())
 
 
 def _actor(policy: nn.Module) -> tuple[nn.Module, list[nn.Linear]]:

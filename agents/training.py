@@ -35,7 +35,7 @@ ROLLOUT = 128  # environment steps between two updates of an on-policy algorithm
 # going on from a stored policy, in smaller and surer steps: or what it knows of other scenes is lost
 BEGUN_LOG_STD = -2.3
 BEGUN_ROLLOUT = 512
-BEGUN_PATIENCE = 8192  # renders around its answers, after which critics know more than they would unlearn
+BEGUN_PATIENCE = 2048  # renders around its answers, in which critics learn what is new; see TRIALS.md
 DEVIATIONS = (0.05, 0.4)  # where bad renders teach critics and do not push a policy, exploration may go wide
 CHECKPOINT_SECONDS = 30.0  # for algorithms whose state holds a replay memory
 

@@ -156,6 +156,8 @@ def test_dpg_goes_on_from_a_stored_policy_once_its_critics_know_enough(one_look,
     seen = first_look(make_envs("tune", core, len(core), "dpg"), np.arange(len(core)))
     expected = one_look.act(seen)
     np.testing.assert_allclose(act(built.model.policy, seen), expected, atol=1e-6)
+    for own, stored in zip(built.model.policy.critics, one_look.policy.critics, strict=True):
+        torch.testing.assert_close(own.action.weight, stored.action.weight, rtol=0, atol=0)
     stop_after(built, 240)
     with pytest.raises(KeyboardInterrupt):
         built.train()
