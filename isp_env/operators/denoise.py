@@ -18,7 +18,7 @@ GRID = 128  # short side of the grid on which means and variances are kept
 _RADIUS = 0.008  # of the short side
 
 # The variance of noise is taken for ``level * (luma + floor)``, as that of a Poisson-Gaussian sensor (Foi et
-# al., TIP 2008) with a read noise of 0.2 % of white at a level of 2e-3. The level is that of the flattest
+# al., TIP 2008) with a read noise of 0.3 % of white at a level of 2e-3. The level is that of the flattest
 # places: a fifth of all have less variance than it says (all numbers here are our choice)
 _FLOOR = 5e-3
 _FLATTEST = 0.2
