@@ -199,21 +199,14 @@ def _export(enhancer: Enhancer, job: _Job, frame: RawFrame, products: Products) 
     record: dict[str, Any] = {"source": str(job.source), "picture": job.paths["picture"].name, "files": files}
     record |= enhancer.record(frame, enhanced)
     with _staged(job.paths, folder) as paths:
-        _write_companions(enhancer, replace(job, paths=paths), frame, enhanced, record)
+        remarks = _write_companions(enhancer, replace(job, paths=paths), frame, enhanced, record)
         write_json(paths["json"], record)
-        answers = {"neutral": enhanced.answer.scaled(0.0), "picture": enhanced.answer}
-        for what, answer in answers.items():
+        exif = read_exif(job.source)
+        for what, answer in {"neutral": enhanced.answer.scaled(0.0), "picture": enhanced.answer}.items():
             if what in paths:
                 pixels = enhancer.finished(frame, answer, products.kind)
-                write_picture(paths[what], pixels, products.kind, products.quality, read_exif(job.source))
-    error = record.get("lut", {}).get("error_against_render", {}).get("ciede2000", 0.0)
-    if error <= SEEN:
-        return []
-    left_out = ", ".join(record["lut"]["left_out"]) or "what looks at regions"
-    return [
-        f"{job.paths['lut'].name}: its picture is {error:.1f} CIEDE2000 from the render on average, which is "
-        f"seen; no table holds {left_out}."
-    ]
+                write_picture(paths[what], pixels, products.kind, products.quality, exif)
+    return remarks
 
 
 def _sweep(out: Path) -> None:
@@ -240,21 +233,27 @@ def _staged(paths: dict[str, Path], out: Path) -> Iterator[dict[str, Path]]:
 
 def _write_companions(
     enhancer: Enhancer, job: _Job, frame: RawFrame, enhanced: Enhanced, record: dict[str, Any]
-) -> None:
-    """What stands beside the picture, told in its record too."""
-    paths = job.paths
+) -> list[str]:
+    """What stands beside the picture, told in its record too; returns remarks on it."""
+    paths, remarks = job.paths, list[str]()
     answer = enhanced.answer
     if "xmp" in paths:
         named = answer.record(0)["parameters"]
         write_xmp(paths["xmp"], job.source, frame, named)
         record["xmp"] = {"file": paths["xmp"].name, "not_mapped": unmapped(named)}
     if not {"lut", "sheet", "report_neutral"} & set(paths):
-        return
+        return remarks
     small = enhancer.small(frame)
     if "lut" in paths and isinstance(answer, Settings):
         lut = build_lut(enhancer.pipeline, small, answer.physical()[0])
         write_cube(paths["lut"], lut, job.name)
         record["lut"] = {"file": paths["lut"].name} | lut.record()
+        if lut.against_render.ciede2000 > SEEN:
+            remarks.append(
+                f"{paths['lut'].name}: its picture is {lut.against_render.ciede2000:.1f} CIEDE2000 from the "
+                "render on average, which is seen; no table holds "
+                f"{', '.join(lut.left_out) or 'what looks at regions'}."
+            )
     neutral, after = enhancer.proofs(small, answer)
     if "sheet" in paths:
         pictures = {
@@ -269,6 +268,7 @@ def _write_companions(
             "size": [neutral.shape[-1], neutral.shape[-2]],
             "settings": [[row.name, in_units(value, row)] for row, value in answer.values(0)],
         }
+    return remarks
 
 
 def _decode_ahead(jobs: Sequence[_Job]) -> Iterator[tuple[_Job, Future[RawFrame]]]:

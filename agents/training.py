@@ -71,14 +71,13 @@ def build_model(
     if algo == "climb":  # learns from whole episodes
         steps = steps_an_episode
     arguments = _recipe(algo, steps, env.num_envs, env.action_space.shape or (), begun)
-    goes_on = begun and steps_an_episode == 1
-    if algo == "dpg" and goes_on:
+    goes_on = algo == "dpg" and begun and steps_an_episode == 1  # then no other actor comes first
+    if goes_on:
         arguments["patience"] = BEGUN_PATIENCE
-    acts_first = begun and not (algo == "dpg" and goes_on)
     model = ALGORITHMS[algo](
         policy_class(algo, begun),
         env,
-        policy_kwargs=policy_arguments(algo, HIDDEN, log_std(begun), begun=acts_first),
+        policy_kwargs=policy_arguments(algo, HIDDEN, log_std(begun), begun=begun and not goes_on),
         seed=seed,
         device=device,
         **arguments,

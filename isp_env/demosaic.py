@@ -12,7 +12,7 @@ from kornia.color.raw import CFA, raw_to_rgb
 from torch import Tensor
 
 from attiqa.errors import InputError
-from isp_env.saturation import saturation
+from isp_env.saturation import Saturation
 
 # kornia names a pattern, as OpenCV does, by the two colours that follow its first pixel's diagonal
 _CFA = {"RGGB": CFA.BG, "GRBG": CFA.GB, "BGGR": CFA.RG, "GBRG": CFA.GR}
@@ -83,10 +83,12 @@ class Mosaic:
         return upright(image, self.flip).contiguous()
 
 
-def read_mosaic(raw: rawpy.RawPy) -> Mosaic:
+def read_mosaic(raw: rawpy.RawPy, saturated: Saturation) -> Mosaic:
     """The mosaic of an opened raw of which nothing has been rendered yet.
 
-    White is where LibRaw takes it to be (`isp_env.saturation.Saturation`).
+    Args:
+        raw: the file.
+        saturated: what `isp_env.saturation.saturation` says of it; its white becomes 1.
 
     Raises:
         InputError: the file holds no Bayer mosaic of square pixels.
@@ -99,9 +101,8 @@ def read_mosaic(raw: rawpy.RawPy) -> Mosaic:
     colors = raw.raw_colors_visible
     black = np.array(raw.black_level_per_channel, dtype=np.float32)
     light = raw.raw_image_visible - black[colors]
-    found = saturation(raw)
     return Mosaic(
-        torch.from_numpy(light / np.float32(found.white - found.black)).clamp_(0.0, 1.0),
+        torch.from_numpy(light / np.float32(saturated.white - saturated.black)).clamp_(0.0, 1.0),
         torch.from_numpy(colors.astype(np.int64)),
         pattern,
         raw.sizes.flip,

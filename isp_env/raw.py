@@ -110,7 +110,7 @@ def read_raw(
         register = demosaic is None and _half_will_do(raw, short_side)
         pattern, flip, saturated = bayer_pattern(raw), raw.sizes.flip, saturation(raw)
         demosaic = _chosen(raw, short_side, demosaic, highlights)
-        mosaic = read_mosaic(raw) if demosaic == "bilinear" else None
+        mosaic = read_mosaic(raw, saturated) if demosaic == "bilinear" else None
         gains = _balance(raw, balance, notes)
         white = saturated.white_for(gains)
         if raw.num_colors != 3:

@@ -10,7 +10,7 @@ import rawpy
 
 Floats = npt.NDArray[np.float64]
 
-ADJUSTED = 0.75  # LibRaw's adjust_maximum_thr: from here on the brightest pixel is white
+_ADJUSTED = 0.75  # LibRaw's adjust_maximum_thr: from here on the brightest pixel is white
 
 # All numbers are our choice. Saturated pixels pile up in a narrow peak; it is looked for in the uppermost
 # part of the range, in bins of half a percent
@@ -59,7 +59,7 @@ def saturation(raw: rawpy.RawPy) -> Saturation:
     pattern, peaks = raw.raw_pattern, np.ones(4)
     image = raw.raw_image_visible
     brightest = float(image.max())
-    if ADJUSTED * (white - lowest) < brightest - lowest < white - lowest:
+    if _ADJUSTED * (white - lowest) < brightest - lowest < white - lowest:
         white = brightest
     if pattern is None or pattern.shape != (2, 2) or raw.num_colors != 3:
         return Saturation(lowest, white, peaks)

@@ -159,13 +159,18 @@ def newly_clipped(images: torch.Tensor, reference: torch.Tensor) -> torch.Tensor
     """
     burnt = (images >= 1 - _LEVEL - _SLACK) & (reference < 1 - _LEVEL - _SLACK)
     black = _is_black(images) & ~_is_black(reference)
-    return (burnt[:, 0] | burnt[:, 1] | burnt[:, 2] | black).float().mean(dim=(1, 2))
+    return (_any_channel(burnt) | black).float().mean(dim=(1, 2))
 
 
 def is_clipped(images: torch.Tensor) -> torch.Tensor:
     """Boolean ``(B, H, W)``: a channel within one 8-bit level of 1, or all channels within one of 0."""
-    burnt = images >= 1 - _LEVEL - _SLACK
-    return burnt[:, 0] | burnt[:, 1] | burnt[:, 2] | _is_black(images)
+    return _any_channel(images >= 1 - _LEVEL - _SLACK) | _is_black(images)
+
+
+def _any_channel(holds: torch.Tensor) -> torch.Tensor:
+    """Boolean ``(B, 3, H, W)`` to ``(B, H, W)``."""
+    red, green, blue = holds.unbind(dim=1)
+    return red | green | blue
 
 
 def _is_black(images: torch.Tensor) -> torch.Tensor:
