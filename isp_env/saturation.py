@@ -64,8 +64,9 @@ def saturation(raw: rawpy.RawPy) -> Saturation:
     if pattern is None or pattern.shape != (2, 2) or raw.num_colors != 3:
         return Saturation(lowest, white, peaks)
     step = 2 * max(1, round((image.size / 4 / _TELLING) ** 0.5))
+    colors = raw.raw_colors_visible  # which rawpy makes anew, as large as the image, whenever it is asked
     for top, left in np.ndindex(2, 2):
-        color = int(raw.raw_colors_visible[top, left])
+        color = int(colors[top, left])
         light = (image[top::step, left::step] - black[color]) / (white - lowest)
         peaks[color] = _peak(light)
     return Saturation(lowest, white, peaks)
