@@ -64,13 +64,15 @@ def check_card(card: Mapping[str, Any], scores: Judging) -> None:
 def chooser(card: Mapping[str, Any]) -> str:
     """The name of the reward that chooses the best of a policy's looks; `InputError` where it has none.
 
-    A policy of one look can do without: where its reward is no part of this package the score of the tables
-    takes its place, and its answers are exported whatever they are worth.
+    A policy of one look that sees no slopes of it can do without: where its reward is no part of this package
+    the score of the tables takes its place, and its answers are exported whatever they are worth.
     """
     reward = card.get("reward")
     if not isinstance(reward, str):
         raise InputError("the policy's card is incomplete (it names no reward); copy the whole run folder.")
-    return DEFAULT_MODEL if card.get("task") == "tune" and not is_own(reward) else reward
+    seen = card.get("network", {}).get("observation_space", {})
+    can_do_without = card.get("task") == "tune" and "slope" not in seen
+    return DEFAULT_MODEL if can_do_without and not is_own(reward) else reward
 
 
 class Enhancer:

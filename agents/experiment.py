@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 from stable_baselines3.common.policies import BasePolicy
+from tqdm import tqdm
 
 from agents.answers import Answer, sequences_at
 from agents.begun import BegunPolicy
 from agents.checkpoint import load_checkpoint
 from agents.evaluation import Bench, Outcome, fallen_judges, share_of, summarise
 from agents.playing import STEPS_AN_EPISODE, exploration_spread, looks, make_envs, play
-from agents.policy import act, begin, calibrate
+from agents.policy import act, begin, calibrate, is_begun
 from agents.policy_file import StoredPolicy, describe_network, save_policy
 from agents.report import draw_report, pairs
 from agents.runs import CHECKPOINT, METRICS, REPORT, SUMMARY, run_logger, versions
@@ -46,6 +47,8 @@ class Experiment:
         patience: looks without a better gain after which training ends; 0 trains to the last step.
         first: a policy of one look. In a task of one look the learner goes on from it (`agents.policy`);
             in one of several it acts at the first and does not learn (`agents.begun.BegunPolicy`).
+        slopes: whether the learner sees how the reward rises at the neutral render; where `first` does, it
+            does too.
         about: entries of the policy's card and the summary: reward, eye, preview size.
         continued: the run goes on from its checkpoint, which has what is measured of the frames beforehand.
     """
@@ -64,6 +67,7 @@ class Experiment:
         every: int = 0,
         patience: int = 0,
         first: StoredPolicy | None = None,
+        slopes: bool = False,
         about: Mapping[str, Any] | None = None,
         continued: bool = False,
     ) -> None:
@@ -71,7 +75,10 @@ class Experiment:
         self.task, self.algo, self.steps, self.seed = task, algo, steps, seed
         self.every = every or max(steps // LOOKS, 1)
         self.continued = continued
-        self.env = make_envs(task, training, num_envs, algo)
+        slopes = slopes or (first is not None and first.sees_slopes)
+        if slopes:
+            _read_slopes(training)
+        self.env = make_envs(task, training, num_envs, algo, slopes)
         learns_rewards = algo != "climb"  # it takes them as they are
         if not continued and learns_rewards:
             spread = exploration_spread(self.env, float(np.exp(LOG_STD)), seed)
@@ -81,14 +88,15 @@ class Experiment:
             algo, self.env, seed=seed, steps_an_episode=STEPS_AN_EPISODE[task], begun=first is not None
         )
         policy: Any = self.model.policy
-        # then inputs stay as they were standardised
         self._goes_on = first is not None and STEPS_AN_EPISODE[task] == 1
-        if not continued and not self._goes_on and learns_rewards:
-            everywhere = make_envs(task, training, len(training), algo)
+        # then inputs stay as they were standardised
+        knows_inputs = first is not None and self._goes_on and first.sees_slopes == slopes
+        if not continued and not knows_inputs and learns_rewards:
+            everywhere = make_envs(task, training, len(training), algo, slopes)
             calibrate(policy, looks(everywhere, first.act if first else None))
         if first and not continued:
             begin(policy, first.policy)
-        self._stage = make_envs(task, bench.core, len(bench), algo)
+        self._stage = make_envs(task, bench.core, len(bench), algo, slopes)
         self.held_out = HeldOut(bench, self._answer, patience)
 
     def train(self, *, time_limit: float = 0.0) -> float:
@@ -189,7 +197,7 @@ class Experiment:
 
     def _save_policy(self) -> str:
         spaces = (self.env.observation_space, self.env.action_space)
-        begun = self.first is not None
+        begun = is_begun(self.model.policy)
         network = describe_network(self.algo, *spaces, HIDDEN, log_std(begun), begun)
         about = {
             "task": self.task,
@@ -228,3 +236,13 @@ class Experiment:
         if "held_out" in state:  # runs of earlier versions have none
             self.held_out.restore(state["held_out"])
         return float(state["seconds"])
+
+
+def _read_slopes(core: Core) -> None:
+    """Let the core compute its slopes at the neutral renders: half a second a raw on one CPU core."""
+    size = core.table.max_batch
+    with tqdm(total=len(core), desc="slopes at neutral renders", unit="raw", disable=None) as bar:
+        for first in range(0, len(core), size):
+            frames = np.arange(first, min(first + size, len(core)))
+            core.neutral_slope_of(frames)
+            bar.update(len(frames))

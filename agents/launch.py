@@ -34,7 +34,7 @@ def check_inputs(options: Mapping[str, Any]) -> None:
     if paths:
         list_images(paths, RAW_SUFFIXES | IMAGE_SUFFIXES)
     build_reward(options["reward"], options["device"], options["precision"])
-    check_task(options["algo"], options["task"])
+    check_task(options["algo"], options["task"], options["slopes"])
     check_start(options)
 
 
@@ -97,6 +97,7 @@ def build_experiment(
         every=options.get("evaluate_every") or 0,  # runs of earlier versions have neither
         patience=(options.get("patience") or 0) if options.get("stop_when") == "plateau" else 0,
         first=first,
+        slopes=bool(options.get("slopes")),
         about=scores.about | {"short_side": short_side, "held_out_is_training": scenes.alone} | start,
         continued=continued,
     )

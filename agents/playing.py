@@ -26,11 +26,16 @@ STEPS_AN_EPISODE = {"tune": 1, "refine": 5, "tools": 5}
 _TOOL_ACTIONS = {"ppo": "multi_discrete", "a2c": "multi_discrete", "dqn": "discrete"}
 
 
-def check_task(algo: str, task: str) -> None:
-    """Raise `InputError` where `algo` cannot act in `task`, before anything is built.
+def check_task(algo: str, task: str, slopes: bool = False) -> None:
+    """Raise `InputError` where `algo` cannot act in `task`, or where that has no `slopes` to show.
 
     Every algorithm can use tools, because Tools-v0 has an action space of each kind.
     """
+    if task == "tools" and slopes:
+        raise InputError(
+            "--slopes are those of continuous parameters, and the task tools sets none; take --task tune or "
+            "refine, or leave --slopes away."
+        )
     if task != "tools" and algo == "dqn":
         raise InputError(
             f"dqn picks one of a list of actions, and the task {task} sets continuous parameters; take "
@@ -43,11 +48,16 @@ def check_task(algo: str, task: str) -> None:
         )
 
 
-def make_envs(task: str, core: Core, num_envs: int, algo: str = "ppo") -> IspVecEnv:
-    """A batch of episodes of `task` over `core`, as SB3's `algo` sees it; climb sees slopes."""
-    options: dict[str, Any] = {"slopes": True} if algo == "climb" else {}
+def make_envs(task: str, core: Core, num_envs: int, algo: str = "ppo", slopes: bool = False) -> IspVecEnv:
+    """A batch of episodes of `task` over `core`, as SB3's `algo` sees it; climb sees the trail of its looks.
+
+    With `slopes` those at the neutral render are seen, by whatever algorithm.
+    """
+    options: dict[str, Any] = {"slopes": slopes}
     if task == "tools":
         options = {"actions": _TOOL_ACTIONS.get(algo, "box")}
+    elif task == "refine":
+        options["trail"] = algo == "climb"
     envs = gym.make_vec(
         TASKS[task], num_envs=num_envs, vectorization_mode="vector_entry_point", core=core, **options
     )
@@ -56,7 +66,7 @@ def make_envs(task: str, core: Core, num_envs: int, algo: str = "ppo") -> IspVec
 
 def envs_of(stored: StoredPolicy, core: Core) -> IspVecEnv:
     """One episode for each frame of `core`, in which the policy sees what it was trained to see."""
-    return make_envs(stored.card["task"], core, len(core), stored.algo)
+    return make_envs(stored.card["task"], core, len(core), stored.algo, stored.sees_slopes)
 
 
 def first_look(env: IspVecEnv, frames: np.ndarray) -> Observations:

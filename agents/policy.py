@@ -110,13 +110,9 @@ class StandardisedExtractor(BaseFeaturesExtractor):
         self.mean.copy_(flat.mean(dim=0))
         spread = flat.std(dim=0, correction=0)
         self.scale.copy_(torch.where(spread > 1e-4, 1.0 / spread.clamp(min=1e-4), 1.0))
-        sizes = list(self._sizes.values())
-        for key, mean, scale in zip(
-            self._sizes, self.mean.split(sizes), self.scale.split(sizes), strict=True
-        ):
-            if key == PROGRESS:
-                mean.zero_()
-                scale.fill_(1.0)
+        if PROGRESS in self._sizes:
+            self._apart(self.mean)[PROGRESS].zero_()
+            self._apart(self.scale)[PROGRESS].fill_(1.0)
         entries = self._standardised(observations)
         for key in self._wide():
             basis = getattr(self, _basis(key)).zero_()  # fewer frames than components leave zeros
@@ -125,14 +121,34 @@ class StandardisedExtractor(BaseFeaturesExtractor):
             signs = components.gather(1, components.abs().argmax(dim=1, keepdim=True)).sign()
             basis[:, : len(components)] = (components * signs).T
 
+    def adopt(self, other: StandardisedExtractor) -> torch.Tensor:
+        """Read what `other` reads as it does, in one entry as in all.
+
+        Returns:
+            int64: which of the vector's numbers are those of `other`, in its order.
+        """
+        for name in ("mean", "scale"):
+            own, theirs = self._apart(getattr(self, name)), other._apart(getattr(other, name))
+            for key, values in theirs.items():
+                own[key].copy_(values)
+        for key in other._wide():
+            getattr(self, _basis(key)).copy_(getattr(other, _basis(key)))
+        kept = {key: min(size, self._components) for key, size in self._sizes.items()}
+        places = torch.arange(self.features_dim).split(list(kept.values()))
+        numbers = dict(zip(kept, places, strict=True))
+        return torch.cat([numbers[key] for key in other._sizes])
+
     def _wide(self) -> list[str]:
         return [key for key, size in self._sizes.items() if size > self._components]
 
     def _standardised(self, observations: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Each entry ``(B, size)``."""
         standard = (self._flat(observations) - self.mean) * self.scale
-        rows = standard.clamp(-self.LIMIT, self.LIMIT) * self.share
-        return dict(zip(self._sizes, rows.split(list(self._sizes.values()), dim=1), strict=True))
+        return self._apart(standard.clamp(-self.LIMIT, self.LIMIT) * self.share)
+
+    def _apart(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Numbers of all entries ``(..., D)`` entry by entry: views."""
+        return dict(zip(self._sizes, rows.split(list(self._sizes.values()), dim=-1), strict=True))
 
     def _flat(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
         # in the order of the space: a rollout buffer and an environment may order their dicts differently
@@ -162,7 +178,7 @@ def begin(policy: BasePolicy, stored: BasePolicy) -> None:
         policy: a `BegunActorCritic`, which goes on from it but for its critic; a `DPGPolicy`, which takes
             the critics of another one too: even of another reward they know most of what actions do; or a
             `DPGPolicy` built with ``begun=True`` or a `agents.climb.ClimbPolicy`, in which it makes the first
-            look.
+            look. What it sees and `stored` does not makes no difference at first.
         stored: a `DPGPolicy` or a `BegunActorCritic`.
 
     Raises:
@@ -171,22 +187,43 @@ def begin(policy: BasePolicy, stored: BasePolicy) -> None:
     first = policy.first if isinstance(policy, BegunPolicy) else None
     own_extractor, own_layers = _actor(policy if first is None else first)
     extractor, layers = _actor(stored)
-    own_extractor.load_state_dict(extractor.state_dict())
-    for own, layer in zip(own_layers, layers, strict=True):
+    with torch.no_grad():
+        known = own_extractor.adopt(extractor)
+    _take_over(own_layers[0], layers[0], known)
+    for own, layer in zip(own_layers[1:], layers[1:], strict=True):
         own.load_state_dict(layer.state_dict())
     if first is None and isinstance(policy, DPGPolicy) and isinstance(stored, DPGPolicy):
-        policy.critics.load_state_dict(stored.critics.state_dict())
+        pairs: Any = zip(policy.critics, stored.critics, strict=True)
+        for critic, other in pairs:
+            _take_over(critic.state, other.state, known)
+            critic.action.load_state_dict(other.action.state_dict())
+            critic.rest.load_state_dict(other.rest.state_dict())
 
 
-def _actor(policy: nn.Module) -> tuple[nn.Module, list[nn.Linear]]:
+def is_begun(policy: BasePolicy) -> bool:
+    """Whether it was built to go on from a stored policy, or after its first look: see `policy_arguments`."""
+    if isinstance(policy, BegunPolicy):
+        return policy.first is not None
+    return isinstance(policy, BegunActorCritic)
+
+
+@torch.no_grad()
+def _take_over(layer: nn.Linear, stored: nn.Linear, known: torch.Tensor) -> None:
+    """Let `layer` answer as `stored` does, whose inputs are the inputs `known` of its own."""
+    layer.weight.zero_()
+    layer.weight[:, known] = stored.weight
+    layer.bias.copy_(stored.bias)
+
+
+def _actor(policy: nn.Module) -> tuple[StandardisedExtractor, list[nn.Linear]]:
     """What an actor that ends in a tanh reads, and its layers in order."""
     if isinstance(policy, DPGPolicy):
         policy = policy.actor
+    extractor: Any = getattr(policy, "features_extractor", None)
     if isinstance(policy, TD3Actor):
-        return policy.features_extractor, _linears(policy.mu)
+        return extractor, _linears(policy.mu)
     if isinstance(policy, BegunActorCritic):
-        layers = _linears(policy.mlp_extractor.policy_net) + _linears(policy.action_net)
-        return policy.features_extractor, layers
+        return extractor, _linears(policy.mlp_extractor.policy_net) + _linears(policy.action_net)
     raise ValueError(f"a {type(policy).__name__} has no actor that another policy could go on from")
 
 

@@ -46,6 +46,11 @@ class StoredPolicy:
         """The entries of the observations that it reads."""
         return tuple(self.card["network"]["observation_space"])
 
+    @property
+    def sees_slopes(self) -> bool:
+        """Whether it reads how the reward rises at the neutral render."""
+        return "slope" in self.sees
+
     def act(self, observations: Observations) -> np.ndarray:
         """The best actions ``(B, ...)`` for observations ``(B, ...)``."""
         return act(self.policy, observations)

@@ -75,6 +75,11 @@ class TrainOptions:
         "the neutral render",
         metavar="RUN",
     )
+    slopes: bool = option(
+        False,
+        help="with --task tune or refine: the policy sees how the reward, which torch must be able to "
+        "differentiate, rises with each parameter at the neutral render; it does where --start does",
+    )
     judges: list[str] = option(
         [], help="further judges, outside the reward: no-reference metrics of pyiqa", metavar="NAME"
     )

@@ -169,6 +169,8 @@ def test_dpg_goes_on_from_a_stored_policy_once_its_critics_know_enough(one_look,
     rows = rest.compare(RandomFrames(SIZES), 72)
     np.testing.assert_allclose(rows["start"].gains, rest.bench.at(expected, 1).gains, atol=1e-6)
     assert not np.array_equal(rows["policy"].gains, rows["start"].gains)
+    rest.conclude(rows, 1.0)
+    np.testing.assert_array_equal(load_policy(tmp_path / "run").act(seen), act(rest.model.policy, seen))
 
 
 def test_a_ppo_run_with_a_start_ends_as_the_unbroken_one(one_look, tmp_path):

@@ -1,4 +1,4 @@
-"""Slopes: how a score rises with each parameter, and the trail of them that an episode leaves."""
+"""Slopes: how a score rises with each parameter, at the neutral render and on the trail of an episode."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from attiqa.rewards.protocol import together
 from attiqa.rewards.registry import build_reward
 from isp_env.envs import Core
 from isp_env.envs.refine import RefineEnv
+from isp_env.envs.tune import TuneEnv
 from isp_env.frame import RawBatch
 from isp_env.parameters import TUNE_PARAMETERS, ParameterSpace
 from isp_env.pipeline import Pipeline
@@ -136,7 +137,7 @@ def test_what_has_no_slopes_is_refused_in_a_sentence() -> None:
 
 
 def test_refine_leaves_a_trail_of_its_looks() -> None:
-    envs = make_vec("Refine", 4, core=real_core(Even()), slopes=True)
+    envs = make_vec("Refine", 4, core=real_core(Even()), trail=True)
     core = envs.task.core
     first, _ = envs.reset(seed=0)
     assert first["trail_slope"].shape == (4, 5, 1, len(core.space))
@@ -162,8 +163,8 @@ def test_refine_leaves_a_trail_of_its_looks() -> None:
     assert not set(TRAIL) & set(make_vec("Refine", 2).reset(seed=0)[0])
 
 
-def test_the_documented_trail_is_what_slopes_add() -> None:
-    envs = make_vec("Refine", 2, core=real_core(Even()), slopes=True)
+def test_the_documented_trail_is_what_trail_adds() -> None:
+    envs = make_vec("Refine", 2, core=real_core(Even()), trail=True)
     text = RefineEnv.__doc__ or ""
     table = text[text.index("## The trail") : text.index("## Info")]
     added = set(envs.single_observation_space.spaces) - set(make_vec("Refine", 2).single_observation_space)
@@ -173,7 +174,7 @@ def test_the_documented_trail_is_what_slopes_add() -> None:
 def test_the_trail_of_a_guarded_reward_tells_its_views_apart() -> None:
     reward = GuardedReward([Even()])
     core = real_core(reward)
-    envs = make_vec("Refine", 4, core=core, slopes=True)
+    envs = make_vec("Refine", 4, core=core, trail=True)
     envs.reset(seed=0)
     seen, earned, *_ = envs.step(settings(core, 0.4).numpy())
     assert seen["trail_slope"].shape == (4, 5, 2, len(core.space))
@@ -192,11 +193,11 @@ def test_a_setting_stays_on_the_side_that_does_something() -> None:
 
 def test_a_restored_batch_has_the_same_trail() -> None:
     core = real_core(Even())
-    envs = make_vec("Refine", 3, core=core, slopes=True)
+    envs = make_vec("Refine", 3, core=core, trail=True)
     envs.reset(seed=0)
     moved = settings(core, 0.4).numpy()[:3]
     seen = envs.step(moved)[0]
-    again = make_vec("Refine", 3, core=core, slopes=True)
+    again = make_vec("Refine", 3, core=core, trail=True)
     again.restore(envs.state())
     for name in TRAIL:
         np.testing.assert_array_equal(again.task.observe()[name], seen[name])
@@ -209,3 +210,55 @@ def test_a_reward_of_ones_own_in_torch_has_slopes() -> None:
     looked = core.look_at(np.arange(2), core.space.to_physical(settings(core, 0.3)[:2]), slopes=True)
     assert looked["slope"].shape == (2, 1, len(core.space))
     assert bool((looked["slope"].abs().sum(dim=2) > 0).all())
+
+
+def test_slopes_at_the_neutral_render_are_the_mean_of_its_parts_slopes() -> None:
+    core = real_core(GuardedReward([Even()]))
+    frames, still = np.array([2, 0, 2]), torch.zeros((3, len(core.space)))
+    looked = core.look_at(frames, core.space.to_physical(still), observe=False, slopes=True)
+    expected = looked["slope"].mean(dim=1) * core.space.units_of(still)
+    slope = core.neutral_slope_of(frames)
+    torch.testing.assert_close(slope, expected, rtol=1e-3, atol=1e-6)
+    assert float((slope[0] - slope[1]).abs().max()) > 1e-4
+    # who asks first, and in which company, makes no difference to the last bit
+    other = real_core(GuardedReward([Even()]))
+    everywhere = other.neutral_slope_of(np.arange(len(other)))
+    torch.testing.assert_close(everywhere[frames], slope, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("task", ["Tune", "Refine"])
+def test_an_episode_sees_the_slopes_of_its_own_frame(task: str) -> None:
+    core = real_core(Even())
+    envs = make_vec(task, 3, core=core, slopes=True)
+    frames = np.array([3, 1, 0])
+    seen, _ = envs.reset(options={"frames": frames})
+    assert envs.single_observation_space["slope"].shape == (len(core.space),)
+    np.testing.assert_array_equal(seen["slope"], core.neutral_slope_of(frames))
+    later, *_ = envs.step(settings(core, 0.3).numpy()[:3])
+    if task == "Refine":
+        np.testing.assert_array_equal(later["slope"], seen["slope"])
+    # they tell what a small change earns; the other parameters have corners at the neutral setting
+    smooth = [core.space.names.index(name) for name in ("exposure", "shadows", "tone_midtones", "contrast")]
+    everything = np.arange(len(core))
+    for number in smooth:
+        step = torch.zeros((len(core), len(core.space)))
+        step[:, number] = 0.01
+        gain = core.potential_of(everything, core.space.to_physical(step)) - core.neutral["potential"]
+        slope = core.neutral_slope_of(everything)[:, number]
+        torch.testing.assert_close(gain, 0.01 * slope, rtol=0.05, atol=1e-6)
+    assert "slope" not in make_vec(task, 2).reset(seed=0)[0]
+
+
+def test_the_documented_slopes_are_what_slopes_add() -> None:
+    text = TuneEnv.__doc__ or ""
+    table = text[text.index("## Slopes") : text.index("## Starting state")]
+    with_slopes, without = (
+        set(make_vec("Tune", 2, core=real_core(Even()), slopes=slopes).single_observation_space)
+        for slopes in (True, False)
+    )
+    assert set(re.findall(r"^\s*\| (\w+) +\| Box", table, re.M)) == with_slopes - without == {"slope"}
+
+
+def test_an_environment_that_cannot_show_slopes_says_so() -> None:
+    with pytest.raises(InputError, match="Opaque gives no gradient"):
+        make_vec("Tune", 2, core=real_core(Opaque()), slopes=True).reset(seed=0)

@@ -6,6 +6,7 @@ Searches use it directly (`Core.potential_of`); the Gymnasium classes are thin s
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -97,6 +98,8 @@ class Core:
         )
         self.neutral = self.table.batched(np.arange(len(self)), self._look_at_neutral)
         self._refuse_bad_potentials()
+        self._neutral_slope = torch.zeros((len(self), len(space)), device=self.device)
+        self._has_slope = np.zeros(len(self), dtype=bool)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -159,7 +162,9 @@ class Core:
         """
         values = self._check_values(frames, values)
         if slopes:
-            return self.table.batched(frames, lambda group: self._look_back(group, values, observe))
+            return self.table.batched(
+                frames, partial(self._look_back, values=values, observe=observe, apart=True)
+            )
         return self.table.batched(
             frames, lambda group: self.look(self._render(group, values), group, observe=observe)
         )
@@ -179,6 +184,31 @@ class Core:
         rows = torch.as_tensor(self.table.check(frames), device=self.device)
         return {name: self.neutral[name][rows] for name in names or self.neutral}
 
+    def neutral_slope_of(self, frames: np.ndarray) -> torch.Tensor:
+        """How the reward rises with each parameter at the neutral render: float32 ``(B, P)``.
+
+        The mean over the reward's parts, a unit of action above 0; of one side where an operator or the reward
+        has a corner. A backward pass computes it when it is first asked for, for `max_batch` frames at once,
+        and it is kept.
+
+        Args:
+            frames: frame numbers, int64 ``(B,)``.
+
+        Raises:
+            InputError: a renderer or a reward that has no slopes.
+        """
+        frames = self.table.check(frames)
+        # in blocks that do not depend on who asks when: a network's last bits depend on the batch
+        blocks = np.unique(frames[~self._has_slope[frames]] // self.table.max_batch)
+        for first in (blocks * self.table.max_batch).tolist():
+            block = np.arange(first, min(first + self.table.max_batch, len(self)))
+            still = self.space.neutral_values(len(block), self.device)
+            seen = self.table.batched(block, partial(self._look_back, values=still, observe=False))
+            units = self.space.units_of(torch.zeros_like(still))
+            self._neutral_slope[first : first + len(block)] = seen["slope"][:, 0] * units
+            self._has_slope[block] = True
+        return self._neutral_slope[torch.as_tensor(frames, device=self.device)]
+
     def observation_spaces(self) -> dict[str, spaces.Space]:
         """The spaces of what is seen of a render."""
         features = self.neutral.get("features")
@@ -187,8 +217,8 @@ class Core:
     def _render(self, group: Group, values: torch.Tensor) -> torch.Tensor:
         return self.pipeline(group.raw, values[group.members])
 
-    def _look_back(self, group: Group, values: torch.Tensor, observe: bool) -> Tensors:
-        """As `look`, of a render that is made here, with the slopes of its potential."""
+    def _look_back(self, group: Group, values: torch.Tensor, observe: bool, apart: bool = False) -> Tensors:
+        """As `look`, of a render that is made here, with the slopes of its parts, or of their mean alone."""
         if not isinstance(self.pipeline, Traceable):
             raise InputError(f"{type(self.pipeline).__name__} cannot be traced: its renders have no slopes.")
         reference = self._reference(group)
@@ -202,7 +232,7 @@ class Core:
                     "slopes need a reward that torch can differentiate, as the models of this package are; "
                     f"{name} gives no gradient. Go without slopes."
                 )
-            slope = slopes_of(parts, own)
+            slope = slopes_of(parts if apart else parts.mean(dim=1, keepdim=True), own)
         parts, potential = self._own(parts), self._own(together(parts, self.deviations))
         return self._seen(images.detach(), potential, observe) | {"parts": parts, "slope": self._own(slope)}
 

@@ -15,7 +15,7 @@ from isp_env.envs.core import Core
 from isp_env.envs.drawing import Draw
 from isp_env.envs.frames import Tensors
 from isp_env.envs.shells import IspEnv, IspVectorEnv
-from isp_env.envs.task import ParameterTask, continuous_actions
+from isp_env.envs.task import LIMIT, ParameterTask, continuous_actions
 
 
 class RefineTask(ParameterTask):
@@ -26,13 +26,20 @@ class RefineTask(ParameterTask):
         num_envs: slots.
         horizon: steps of an episode.
         step_size: how far an action of 1 moves a parameter, in action units.
-        slopes: whether the trail of the episode is seen, with the slopes of the potential.
+        trail: whether the trail of the episode is seen, with the slopes of the potential.
+        slopes: whether ``slope`` is seen, as in ``Tune-v0``.
     """
 
     def __init__(
-        self, core: Core, num_envs: int, horizon: int = 5, step_size: float = 1.0, slopes: bool = False
+        self,
+        core: Core,
+        num_envs: int,
+        horizon: int = 5,
+        step_size: float = 1.0,
+        trail: bool = False,
+        slopes: bool = False,
     ) -> None:
-        super().__init__(core, num_envs, horizon)
+        super().__init__(core, num_envs, horizon, slopes)
         if not 0.0 < step_size <= 2.0:
             raise InputError(f"step_size lies in (0, 2], the width of an action being 2; got {step_size}.")
         self._step_size = step_size
@@ -44,12 +51,12 @@ class RefineTask(ParameterTask):
             }
         )
         self.trail: Tensors = {}
-        if slopes:
-            parts, limit = core.part_count, np.finfo(np.float32).max
+        if trail:
+            parts = core.part_count
             own = {
                 "trail_setting": spaces.Box(-1.0, 1.0, (horizon, len(core.space)), np.float32),
-                "trail_gain": spaces.Box(-limit, limit, (horizon, parts), np.float32),
-                "trail_slope": spaces.Box(-limit, limit, (horizon, parts, len(core.space)), np.float32),
+                "trail_gain": spaces.Box(-LIMIT, LIMIT, (horizon, parts), np.float32),
+                "trail_slope": spaces.Box(-LIMIT, LIMIT, (horizon, parts, len(core.space)), np.float32),
             }
             self.observation_space = spaces.Dict({**self.observation_space.spaces, **own})
             self.trail = {
@@ -67,10 +74,10 @@ class RefineTask(ParameterTask):
         return self.now["potential"] - before, self.steps >= self.horizon
 
     def observe(self) -> Tensors:
-        """The current render's looks, the setting, its last change, progress; with slopes the trail."""
-        own = {"setting": self.setting, "change": self.change} | self.trail
-        seen = self._seen_now() | {"progress": self._progress()}
-        return seen | {name: rows.clone() for name, rows in own.items()}
+        """The current render's looks, the setting, its last change, progress; where they are seen, trail and
+        slopes at the neutral render."""
+        own = {"change": self.change} | self.trail
+        return self._seen_now() | super().observe() | {name: rows.clone() for name, rows in own.items()}
 
     def state(self) -> dict[str, Any]:
         """The episodes as JSON values, for `restore`."""
@@ -85,7 +92,7 @@ class RefineTask(ParameterTask):
         self.now = self.core.look_at(self.frames, self.core.space.to_physical(self.setting))
 
     def _look(self) -> None:
-        """Render and score; with slopes, all but the last look of an episode go on its trail."""
+        """Render and score; with a trail, all but the last look of an episode go on its trail."""
         values = self.core.space.to_physical(self.setting)
         goes_on = self.steps < self.horizon
         slopes = bool(self.trail) and bool(goes_on.any())
@@ -153,9 +160,13 @@ class RefineEnv(IspEnv):
 
     Terminated after `horizon` steps, which `progress` shows; never truncated.
 
+    ## Slopes
+
+    With `slopes` the observation also has `slope`, as in `Tune-v0`: that of the neutral render, all along.
+
     ## The trail
 
-    With `slopes` the observation also has the trail of the episode: a row for each step so far, in their
+    With `trail` the observation also has the trail of the episode: a row for each step so far, in their
     order, and zeros below. The last step of an episode leaves none.
 
     | Key           | Space                       | What                                                     |
@@ -186,8 +197,8 @@ class RefineEnv(IspEnv):
     |-----------|---------|---------------------------------------------------------|
     | horizon   | 5       | steps of an episode                                     |
     | step_size | 1.0     | how far an action of 1 moves a parameter, in (0, 2]     |
-    | slopes    | False   | whether the trail is seen: a backward pass a step, by a |
-    |           |         | reward that torch can differentiate                     |
+    | trail     | False   | whether the trail is seen: a backward pass a step for   |
+    |           |         | each part of a reward that torch can differentiate      |
 
     ## Version history
 
@@ -202,12 +213,13 @@ class RefineEnv(IspEnv):
         *,
         horizon: int = 5,
         step_size: float = 1.0,
+        trail: bool = False,
         slopes: bool = False,
         render_mode: str | None = None,
         **scenes: Any,
     ) -> None:
         core = build_core(source, reward, parameters, **scenes)
-        super().__init__(RefineTask(core, 1, horizon, step_size, slopes), render_mode)
+        super().__init__(RefineTask(core, 1, horizon, step_size, trail, slopes), render_mode)
 
 
 class RefineVectorEnv(IspVectorEnv):
@@ -222,10 +234,11 @@ class RefineVectorEnv(IspVectorEnv):
         *,
         horizon: int = 5,
         step_size: float = 1.0,
+        trail: bool = False,
         slopes: bool = False,
         draw: Draw = "independent",
         render_mode: str | None = None,
         **scenes: Any,
     ) -> None:
         core = build_core(source, reward, parameters, **scenes)
-        super().__init__(RefineTask(core, num_envs, horizon, step_size, slopes), draw, render_mode)
+        super().__init__(RefineTask(core, num_envs, horizon, step_size, trail, slopes), draw, render_mode)

@@ -14,6 +14,7 @@ from isp_env.envs.core import Core
 from isp_env.envs.frames import Tensors
 
 UNIT = spaces.Box(0.0, 1.0, (1,), np.float32)
+LIMIT = float(np.finfo(np.float32).max)  # of what has none
 SCORED = ("potential", "clipped_fraction")
 SEEN = ("thumbnail", "histogram", "clipping", "features")
 
@@ -101,21 +102,34 @@ class Task(ABC):
 class ParameterTask(Task):
     """A task whose state is one setting of all parameters an episode.
 
+    Args:
+        core: the frames, the renderer and the reward.
+        num_envs: B.
+        horizon: the most steps of an episode.
+        slopes: whether ``slope`` is seen: how the reward rises at the neutral render with each parameter.
+
     Attributes:
         setting: float32 ``(B, P)`` in [-1, 1], on the core's device; 0 is neutral.
     """
 
-    def __init__(self, core: Core, num_envs: int, horizon: int) -> None:
+    def __init__(self, core: Core, num_envs: int, horizon: int, slopes: bool = False) -> None:
         super().__init__(core, num_envs, horizon)
+        self._slopes = slopes
         self.setting = torch.zeros((num_envs, len(core.space)), device=core.device)
         self.action_space = spaces.Box(-1.0, 1.0, (len(core.space),), np.float32)
-        self.observation_space = spaces.Dict(
-            core.observation_spaces() | {"setting": self.action_space, "progress": UNIT}
-        )
+        own = {"setting": self.action_space, "progress": UNIT}
+        if slopes:
+            own["slope"] = spaces.Box(-LIMIT, LIMIT, (len(core.space),), np.float32)
+        self.observation_space = spaces.Dict(core.observation_spaces() | own)
 
     def info(self) -> Tensors:
         """The shared entries, and ``values`` ``(B, P)``: the parameters in physical units."""
         return super().info() | {"values": self.core.space.to_physical(self.setting)}
+
+    def observe(self) -> Tensors:
+        """The setting, progress and, where they are seen, slopes at the neutral render."""
+        slope = {"slope": self.core.neutral_slope_of(self.frames)} if self._slopes else {}
+        return {"setting": self.setting.clone(), "progress": self._progress()} | slope
 
     def images(self) -> list[torch.Tensor]:
         """The current render of each slot, rendered anew from the raw."""

@@ -25,8 +25,8 @@ class TuneTask(ParameterTask):
 
     keeps = SCORED
 
-    def __init__(self, core: Core, num_envs: int) -> None:
-        super().__init__(core, num_envs, horizon=1)
+    def __init__(self, core: Core, num_envs: int, slopes: bool = False) -> None:
+        super().__init__(core, num_envs, horizon=1, slopes=slopes)
         self._seen = tuple(name for name in SEEN if name in core.neutral)
 
     def advance(self, actions: Any) -> tuple[torch.Tensor, np.ndarray]:
@@ -39,11 +39,8 @@ class TuneTask(ParameterTask):
         return self.now["potential"] - before, np.ones(self.num_envs, dtype=bool)
 
     def observe(self) -> Tensors:
-        """The neutral render's looks, the setting, progress."""
-        return self.core.neutral_of(self.frames, self._seen) | {
-            "setting": self.setting.clone(),
-            "progress": self._progress(),
-        }
+        """The neutral render's looks and, where they are seen, its slopes; the setting, progress."""
+        return self.core.neutral_of(self.frames, self._seen) | super().observe()
 
 
 class TuneEnv(IspEnv):
@@ -105,6 +102,16 @@ class TuneEnv(IspEnv):
     or padded. In a batch the slots that share a shape run together, once a shape; ``draw="bucketed"`` lets
     all slots that begin together share one. Thumbnails are letterboxed on grey.
 
+    ## Slopes
+
+    With `slopes` the observation also has how the reward rises at the neutral render. That takes one backward
+    pass a frame, when it is first seen.
+
+    | Key   | Space              | What                                                                     |
+    |-------|--------------------|--------------------------------------------------------------------------|
+    | slope | Box((P,), float32) | the rise with each parameter, a unit of action above 0; of a reward in   |
+    |       |                    | parts (`attiqa.rewards.protocol.PartedReward`), that of their mean       |
+
     ## Starting state
 
     A frame drawn evenly from the source, all parameters neutral. `reset(options={"frame": n})` chooses
@@ -135,7 +142,9 @@ class TuneEnv(IspEnv):
     | reward      | None          | a callable, (B, 3, H, W) display sRGB to (B,), or a name that        |
     |             |               | `build_reward` knows; None: "guarded", on the bundled model          |
     | parameters  | None          | names of parameters; None: the table above                           |
-    | core        | None          | a ready `Core` to share, instead of these three                      |
+    | slopes      | False         | whether slopes are seen; torch must be able to differentiate the     |
+    |             |               | reward                                                               |
+    | core        | None          | a ready `Core` to share, instead of source, reward and parameters    |
     | short_side  | 256           | pixels of a preview's short side                                     |
     | device      | "cpu"         | where frames, renders and observations live                          |
     | max_batch   | 64            | most images in one pass                                              |
@@ -159,10 +168,11 @@ class TuneEnv(IspEnv):
         reward: RewardLike = None,
         parameters: Sequence[str] | None = None,
         *,
+        slopes: bool = False,
         render_mode: str | None = None,
         **scenes: Any,
     ) -> None:
-        super().__init__(TuneTask(build_core(source, reward, parameters, **scenes), 1), render_mode)
+        super().__init__(TuneTask(build_core(source, reward, parameters, **scenes), 1, slopes), render_mode)
 
 
 class TuneVectorEnv(IspVectorEnv):
@@ -175,9 +185,10 @@ class TuneVectorEnv(IspVectorEnv):
         reward: RewardLike = None,
         parameters: Sequence[str] | None = None,
         *,
+        slopes: bool = False,
         draw: Draw = "independent",
         render_mode: str | None = None,
         **scenes: Any,
     ) -> None:
         core = build_core(source, reward, parameters, **scenes)
-        super().__init__(TuneTask(core, num_envs), draw, render_mode)
+        super().__init__(TuneTask(core, num_envs, slopes), draw, render_mode)
