@@ -74,6 +74,11 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"{existing[0]} exists already; take another --out, or replace it with --overwrite.")
     network = PortablePolicy(stored, load("attiqa-mini"), (options.height, options.width)).eval()
     manifest = write_portable(options.out, network, stored, scores, formats)
+    if network.reads_slopes:
+        print(
+            "the policy reads slopes of its reward, which only this package can measure: the network takes "
+            "their mean over the training frames instead, and was compared with the policy so told"
+        )
     for name, about in manifest["files"].items():
         parity = about["parity"]
         print(

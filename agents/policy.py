@@ -121,6 +121,10 @@ class StandardisedExtractor(BaseFeaturesExtractor):
             signs = components.gather(1, components.abs().argmax(dim=1, keepdim=True)).sign()
             basis[:, : len(components)] = (components * signs).T
 
+    def mean_of(self, key: str) -> torch.Tensor:
+        """An entry's mean over the training frames, ``(size,)``: what says nothing of a frame."""
+        return self._apart(self.mean)[key]
+
     def adopt(self, other: StandardisedExtractor) -> torch.Tensor:
         """Read what `other` reads as it does, in one entry as in all.
 
@@ -310,6 +314,12 @@ def calibrate(policy: BasePolicy, observations: Observations) -> None:
         if isinstance(module, StandardisedExtractor):
             with torch.no_grad():
                 module.calibrate({key: value.float() for key, value in tensors.items()})  # type: ignore[union-attr]
+
+
+def usual(policy: BasePolicy, key: str) -> torch.Tensor:
+    """The mean of an entry of the observations over the frames that `policy` was trained on, ``(size,)``."""
+    reader = next(module for module in policy.modules() if isinstance(module, StandardisedExtractor))
+    return reader.mean_of(key)
 
 
 def act(policy: BasePolicy, observations: Observations) -> np.ndarray:

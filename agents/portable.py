@@ -3,6 +3,9 @@
 Everything between the two is inside: what the policy sees of a picture (histogram, clipping, the eye's
 features), how it is standardised, the policy, and the map from actions to units. The size of the picture is
 fixed, as a camera's is; the batch is not.
+
+Slopes of the reward at the neutral render are no part of it, since they want the renderer and the reward: a
+policy that reads them is told their mean over its training frames, always.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from torch import nn
 from agents.dpg import DPGPolicy
 from agents.judging import Judging
 from agents.playing import STEPS_AN_EPISODE, first_look, make_envs
+from agents.policy import usual
 from agents.policy_file import StoredPolicy
 from attiqa.errors import InputError
 from attiqa.model import QualityModel
@@ -41,6 +45,7 @@ from isp_env.sources import MemoryFrames
 
 TASKS = ("tune", "refine")
 STATE = ("setting", "progress", "change")  # of an episode; at its start all zero
+SLOPE = "slope"
 _STRIDE = 4  # of the pixels that are counted, as in isp_env.envs.looking
 _STEP_SIZE = float(inspect.signature(RefineTask).parameters["step_size"].default)
 
@@ -61,6 +66,7 @@ class PortablePolicy(nn.Module):
 
     down_rows: torch.Tensor
     down_columns: torch.Tensor
+    usual_slope: torch.Tensor
 
     def __init__(self, stored: StoredPolicy, eye: QualityModel, size: tuple[int, int]) -> None:
         super().__init__()
@@ -74,13 +80,16 @@ class PortablePolicy(nn.Module):
         self.space = ParameterSpace([row["name"] for row in card["parameters"]])
         spaces = card["network"]["observation_space"]
         self.seen = list(spaces)
-        unknown = set(self.seen) - {"histogram", "clipping", "features", *STATE}
+        unknown = set(self.seen) - {"histogram", "clipping", "features", SLOPE, *STATE}
         if unknown:
             raise InputError(
                 f"the policy sees {', '.join(sorted(unknown))}, which this export does not measure."
             )
         self.state_sizes = {name: int(spaces[name]["shape"][0]) for name in STATE if name in spaces}
         self.policy, self.eye = stored.policy, eye.network.backbone
+        self.reads_slopes = stored.sees_slopes
+        if self.reads_slopes:
+            self.register_buffer("usual_slope", usual(stored.policy, SLOPE).clone())
         rows, columns = whole(torch.zeros(1, 3, *size)).shape[-2:]
         self.register_buffer("down_rows", _resizing(size[0], rows))
         self.register_buffer("down_columns", _resizing(size[1], columns))
@@ -116,6 +125,8 @@ class PortablePolicy(nn.Module):
         for name, size in self.state_sizes.items():
             value = given[name]
             rest[name] = image.new_zeros(image.shape[0], size) if value is None else value
+        if self.reads_slopes:
+            rest[SLOPE] = self.usual_slope.expand(image.shape[0], -1)
         seen = rest | {
             "histogram": _histogram(image),
             "clipping": looking.clipping(image),
@@ -149,6 +160,8 @@ class Parity:
 def check_parity(run: Run, network: PortablePolicy, stored: StoredPolicy, scores: Judging) -> Parity:
     """Let `run` and the stored policy in its own environment set the parameters of the embedded photographs.
 
+    A policy that reads slopes is told the same as the network, their mean.
+
     Args:
         run: a network in whatever runtime: tensors by the names of the inputs to the outputs in order.
         network: what it was made from.
@@ -173,6 +186,8 @@ def check_parity(run: Run, network: PortablePolicy, stored: StoredPolicy, scores
         images = torch.stack(core.render_of(frames, space.to_physical(torch.from_numpy(seen["setting"]))))
         state = {name: torch.from_numpy(seen[name]) for name in network.inputs[1:]}
         values = run({"image": images, **state})[0]
+        if network.reads_slopes:
+            seen[SLOPE] = np.tile(network.usual_slope.numpy(), (len(core), 1))
         step = env.env.step_tensors(stored.act(seen))
         after = step.observation if step.final_observation is None else step.final_observation
         difference = values - space.to_physical(after["setting"].cpu())

@@ -52,6 +52,12 @@ _DRAW_BACK = (
     "are at most 1/255, and that channel, or those three, are not so in the neutral render"
 )
 
+_LEFT_OUT = (
+    "the policy also reads how its reward rises with each parameter at the neutral render, by a backward "
+    "pass through score and renderer; this network takes the mean over the training frames for it, and so "
+    "answers a little worse than the policy in its package"
+)
+
 
 def write_portable(
     out: Path, network: PortablePolicy, stored: StoredPolicy, scores: Judging, formats: Sequence[str]
@@ -116,6 +122,7 @@ def describe(network: PortablePolicy, stored: StoredPolicy) -> dict[str, Any]:
         "outputs": [entry(name) for name in network.outputs],
         "parameters": network.space.describe(),
         "draw_back": DRAW_BACK | {"reference": DRAWBACK, "what": _DRAW_BACK},
+        **({"left_out": _LEFT_OUT} if network.reads_slopes else {}),
         "policy_digest": stored.digest,
         "algorithm": stored.card["network"]["algo"],
         "eye": stored.card["eye"],

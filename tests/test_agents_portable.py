@@ -51,12 +51,17 @@ def scores(eye: QualityModel) -> Judging:
 
 
 def policy(
-    folder: Path, scores: Judging, task: str = "tune", algo: str = "ppo", begun: bool = False
+    folder: Path,
+    scores: Judging,
+    task: str = "tune",
+    algo: str = "ppo",
+    begun: bool = False,
+    slopes: bool = False,
 ) -> StoredPolicy:
     """One that answers differently to every picture, as training would have it."""
     frames = RandomFrames([SIZE])
     core = Core(frames, SPACE, Pipeline(SPACE), scores.score, short_side=64, encoder=scores.encoder)
-    env = make_envs(task, core, 1)
+    env = make_envs(task, core, 1, algo, slopes)
     torch.manual_seed(1)
     network = build_policy(algo, env.observation_space, env.action_space, [16], -1.0, begun=begun)
     with torch.no_grad():
@@ -91,6 +96,29 @@ def test_the_network_sets_what_the_policy_sets_in_its_environment(tmp_path, scor
     assert parity.pictures >= 3
     assert parity.largest_difference < 1e-4
     assert (answers.std(dim=0) > 0).any()
+
+
+@pytest.mark.parametrize("task", ["tune", "refine"])
+def test_a_network_without_slopes_is_told_their_mean(tmp_path, scores, eye, task):
+    stored = policy(tmp_path, scores, task, "dpg", slopes=True)
+    measured = torch.linspace(0.1, 1.0, len(SPACE))
+    stored.policy.actor.features_extractor.mean_of("slope").copy_(measured)
+    network = PortablePolicy(stored, eye, SIZE).eval()
+    assert "slope" not in network.inputs
+    torch.testing.assert_close(network.usual_slope, measured)
+    manifest = write_portable(tmp_path / "out", network, stored, scores, ["torchscript"])
+    assert "mean over the training frames" in manifest["left_out"]
+    assert manifest["files"]["policy.torchscript"]["parity"]["largest_difference"] < 1e-4
+    # they do count: told anything else, the policy answers otherwise
+    network.usual_slope += 1.0
+    run = torch.jit.load(str(tmp_path / "out" / "policy.torchscript"))
+    with torch.no_grad():
+        parity = check_parity(
+            lambda inputs: run(*(inputs[name] for name in network.inputs)), network, stored, scores
+        )
+    assert parity.largest_difference > TOLERANCE
+    plain = policy(tmp_path / "plain", scores)
+    assert "left_out" not in describe(PortablePolicy(plain, eye, SIZE), plain)
 
 
 def test_a_difference_is_found(tmp_path, scores, eye):

@@ -187,9 +187,9 @@ class Core:
     def neutral_slope_of(self, frames: np.ndarray) -> torch.Tensor:
         """How the reward rises with each parameter at the neutral render: float32 ``(B, P)``.
 
-        The mean over the reward's parts, a unit of action above 0; of one side where an operator or the reward
-        has a corner. A backward pass computes it when it is first asked for, for `max_batch` frames at once,
-        and it is kept.
+        The mean over the reward's parts, a unit of action above 0; of one side where an operator or the
+        reward has a corner. A backward pass computes it when it is first asked for, for `max_batch` frames at
+        once, and it is kept.
 
         Args:
             frames: frame numbers, int64 ``(B,)``.
