@@ -105,6 +105,8 @@ def test_export_stands_beside_libraw(tmp_path: Path) -> None:
     write_scene(tmp_path / "raws", "scene", photograph, 1, (64, 86), generator=torch.Generator())
     figures = run("export", tmp_path / "out", "--raws", str(tmp_path / "raws"))
     assert len(figures) == 4
+    of_whole = figures.pop("decode, render at half, write a JPEG")
+    assert of_whole["limit"] == "LibRaw's default postprocess and a JPEG"
     assert {figure["limit"] for figure in figures.values()} == {"LibRaw's postprocess"}
     assert figures["decode"]["unit"] == "Mpixel"
 
