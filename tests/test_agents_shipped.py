@@ -19,7 +19,7 @@ from isp_env.sources import RawFolder
 SHIPPED = Path(agents.__file__).parent / "policies"
 
 
-@pytest.mark.parametrize("name, most, least", [("photographs", 1, 0.05), ("five-looks", 5, 0.09)])
+@pytest.mark.parametrize("name, most, least", [("photographs", 1, 0.07), ("five-looks", 5, 0.09)])
 def test_a_shipped_policy_gains_on_scenes_that_it_never_saw(tmp_path, name, most, least):
     stored = load_policy(SHIPPED / name)
     scores = judging(stored.card["reward"], "cpu")
@@ -33,4 +33,4 @@ def test_a_shipped_policy_gains_on_scenes_that_it_never_saw(tmp_path, name, most
     gains = bench.at(answer, looks).gains
     assert looks == most
     assert gains.mean() > least
-    assert (gains > 0).mean() >= 0.8
+    assert (gains > 0).mean() >= 0.7
