@@ -14,7 +14,7 @@ from agents.delivery import delivered, no_worse_than_neutral
 from agents.image_files import Pixels, finish
 from agents.judging import Judging
 from agents.playing import envs_of, play
-from agents.policy_file import StoredPolicy
+from agents.policy_file import StoredPolicy, sees_slopes
 from attiqa.errors import InputError
 from attiqa.model import DEFAULT_MODEL
 from attiqa.rewards.registry import full_name, is_own
@@ -70,8 +70,7 @@ def chooser(card: Mapping[str, Any]) -> str:
     reward = card.get("reward")
     if not isinstance(reward, str):
         raise InputError("the policy's card is incomplete (it names no reward); copy the whole run folder.")
-    seen = card.get("network", {}).get("observation_space", {})
-    can_do_without = card.get("task") == "tune" and "slope" not in seen
+    can_do_without = card.get("task") == "tune" and not sees_slopes(card)
     return DEFAULT_MODEL if can_do_without and not is_own(reward) else reward
 
 

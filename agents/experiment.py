@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from stable_baselines3.common.policies import BasePolicy
-from tqdm import tqdm
 
 from agents.answers import Answer, sequences_at
 from agents.begun import BegunPolicy
@@ -77,7 +76,7 @@ class Experiment:
         self.continued = continued
         slopes = slopes or (first is not None and first.sees_slopes)
         if slopes:
-            _read_slopes(training)
+            training.neutral_slope_of(np.arange(len(training)))  # at once, not in the first rollouts
         self.env = make_envs(task, training, num_envs, algo, slopes)
         learns_rewards = algo != "climb"  # it takes them as they are
         if not continued and learns_rewards:
@@ -89,7 +88,7 @@ class Experiment:
         )
         policy: Any = self.model.policy
         self._goes_on = first is not None and STEPS_AN_EPISODE[task] == 1
-        # then inputs stay as they were standardised
+        # inputs that a stored policy reads stay as it standardises them
         knows_inputs = first is not None and self._goes_on and first.sees_slopes == slopes
         if not continued and not knows_inputs and learns_rewards:
             everywhere = make_envs(task, training, len(training), algo, slopes)
@@ -236,13 +235,3 @@ class Experiment:
         if "held_out" in state:  # runs of earlier versions have none
             self.held_out.restore(state["held_out"])
         return float(state["seconds"])
-
-
-def _read_slopes(core: Core) -> None:
-    """Let the core compute its slopes at the neutral renders: half a second a raw on one CPU core."""
-    size = core.table.max_batch
-    with tqdm(total=len(core), desc="slopes at neutral renders", unit="raw", disable=None) as bar:
-        for first in range(0, len(core), size):
-            frames = np.arange(first, min(first + size, len(core)))
-            core.neutral_slope_of(frames)
-            bar.update(len(frames))

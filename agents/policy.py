@@ -191,8 +191,7 @@ def begin(policy: BasePolicy, stored: BasePolicy) -> None:
     first = policy.first if isinstance(policy, BegunPolicy) else None
     own_extractor, own_layers = _actor(policy if first is None else first)
     extractor, layers = _actor(stored)
-    with torch.no_grad():
-        known = own_extractor.adopt(extractor)
+    known = own_extractor.adopt(extractor)
     _take_over(own_layers[0], layers[0], known)
     for own, layer in zip(own_layers[1:], layers[1:], strict=True):
         own.load_state_dict(layer.state_dict())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from stable_baselines3.common.policies import BasePolicy
 from agents.policy import ALGORITHMS, COMPONENTS, Observations, act, build_policy
 from attiqa.errors import InputError
 from attiqa.files import atomic_path, file_digest, read_json, write_json
+from isp_env.envs.task import SLOPE
 
 FORMAT = "attiqa-policy-2"
 WEIGHTS = "policy.safetensors"
@@ -49,11 +51,16 @@ class StoredPolicy:
     @property
     def sees_slopes(self) -> bool:
         """Whether it reads how the reward rises at the neutral render."""
-        return "slope" in self.sees
+        return sees_slopes(self.card)
 
     def act(self, observations: Observations) -> np.ndarray:
         """The best actions ``(B, ...)`` for observations ``(B, ...)``."""
         return act(self.policy, observations)
+
+
+def sees_slopes(card: Mapping[str, Any]) -> bool:
+    """Whether a policy with this card, which may be incomplete, reads slopes at the neutral render."""
+    return SLOPE in card.get("network", {}).get("observation_space", {})
 
 
 def describe_network(

@@ -36,6 +36,7 @@ from isp_env.embedded import embedded_photographs
 from isp_env.envs import looking
 from isp_env.envs.core import Core
 from isp_env.envs.refine import RefineTask
+from isp_env.envs.task import SLOPE
 from isp_env.filters import LUMA
 from isp_env.frame import RawFrame
 from isp_env.parameters import ParameterSpace
@@ -45,7 +46,6 @@ from isp_env.sources import MemoryFrames
 
 TASKS = ("tune", "refine")
 STATE = ("setting", "progress", "change")  # of an episode; at its start all zero
-SLOPE = "slope"
 _STRIDE = 4  # of the pixels that are counted, as in isp_env.envs.looking
 _STEP_SIZE = float(inspect.signature(RefineTask).parameters["step_size"].default)
 

@@ -73,13 +73,13 @@ def check_start(options: Mapping[str, Any]) -> None:
 def exchange_start(run: Path, options: Mapping[str, Any]) -> None:
     """Let another policy, ``options["start"]``, make the first change in a run that goes on."""
     check_start(options)
-    after = load_policy(Path(options["start"]))
-    before = load_policy(run / START) if (run / START / CARD).is_file() else after
-    if before.sees != after.sees:
-        raise InputError(
-            f"{run} was started with a policy that sees {', '.join(before.sees)}; {options['start']} sees "
-            f"{', '.join(after.sees)}. Start a new run with it."
-        )
+    if (run / START / CARD).is_file():
+        before, after = (load_policy(folder).sees for folder in (run / START, Path(options["start"])))
+        if before != after:
+            raise InputError(
+                f"{run} was started with a policy that sees {', '.join(before)}; {options['start']} sees "
+                f"{', '.join(after)}. Start a new run with it."
+            )
     _keep(run, Path(options["start"]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from attiqa.errors import InputError
 from attiqa.files import write_json
 from attiqa.options import as_record
 from tests.fakes import MeanGrey, RandomFrames, small_core
-from tests.test_agents_training import stop_after
+from tests.test_agents_training import check_ends_as_unbroken, stop_after
 
 SIZES = tuple((72, 72 + 8 * (number % 2)) for number in range(10))
 
@@ -174,18 +175,8 @@ def test_dpg_goes_on_from_a_stored_policy_once_its_critics_know_enough(one_look,
 
 
 def test_a_ppo_run_with_a_start_ends_as_the_unbroken_one(one_look, tmp_path):
-    options = {"algo": "ppo", "first": one_look, "steps": 1024}
-    whole = experiment(tmp_path / "whole", **options)
-    whole.train()
-    half = experiment(tmp_path / "half", **options)
-    stop_after(half, 800)
-    with pytest.raises(KeyboardInterrupt):
-        half.train()
-    assert half.model.num_timesteps == 512
-    rest = experiment(tmp_path / "half", **options, seed=5, continued=True)
-    rest.train()
-    for name, value in whole.model.policy.state_dict().items():
-        torch.testing.assert_close(rest.model.policy.state_dict()[name], value, rtol=0, atol=0)
+    build = functools.partial(experiment, algo="ppo", first=one_look, steps=1024)
+    check_ends_as_unbroken(build, tmp_path, 800, kept=512)
 
 
 def test_where_nothing_is_said_ppo_goes_on_from_the_policy_that_ships():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from agents.starting import SHIPPED, exchange_start
 from attiqa.errors import InputError
 from attiqa.options import as_record
 from tests.test_agents_climb import experiment as climb_experiment
-from tests.test_agents_training import stop_after
+from tests.test_agents_training import check_ends_as_unbroken
 from tests.test_slopes import Even, Opaque, real_core
 
 
@@ -50,7 +51,7 @@ def sloped(tmp_path_factory: pytest.TempPathFactory) -> StoredPolicy:
     return stored_by(run, experiment(run, slopes=True))
 
 
-def test_a_policy_that_reads_slopes_is_trained_stored_and_played(sloped: StoredPolicy) -> None:
+def test_a_policy_that_reads_slopes_is_stored_and_played(sloped: StoredPolicy) -> None:
     assert sloped.sees_slopes
     core = real_core(Even())
     frames = np.arange(len(core))
@@ -64,18 +65,8 @@ def test_a_policy_that_reads_slopes_is_trained_stored_and_played(sloped: StoredP
 
 
 def test_a_run_that_reads_slopes_ends_resumed_as_unbroken(tmp_path: Path) -> None:
-    options = {"algo": "ppo", "slopes": True}
-    whole = experiment(tmp_path / "whole", **options)
-    whole.train()
-    half = experiment(tmp_path / "half", **options)
-    stop_after(half, 200)
-    with pytest.raises(KeyboardInterrupt):
-        half.train()
-    assert half.model.num_timesteps == 128
-    rest = experiment(tmp_path / "half", **options, seed=5, continued=True)
-    rest.train()
-    for name, value in whole.model.policy.state_dict().items():
-        torch.testing.assert_close(rest.model.policy.state_dict()[name], value, rtol=0, atol=0)
+    build = functools.partial(experiment, algo="ppo", slopes=True)
+    check_ends_as_unbroken(build, tmp_path, 200, kept=128)
 
 
 @pytest.mark.parametrize("algo", ["dpg", "ppo"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,23 @@ def stop_after(built: Experiment, steps: int) -> None:
         return step()
 
     built.env.step_wait = interrupted  # type: ignore[method-assign,assignment]
+
+
+def check_ends_as_unbroken(build: Callable[..., Experiment], folder: Path, stop: int, kept: int) -> None:
+    """A run that is stopped when it passes `stop` steps, with a checkpoint of `kept`, goes on under another
+    seed and ends as one that was not stopped. `build` takes the run's folder and options of an experiment.
+    """
+    whole = build(folder / "whole")
+    whole.train()
+    half = build(folder / "half")
+    stop_after(half, stop)
+    with pytest.raises(KeyboardInterrupt):
+        half.train()
+    assert half.model.num_timesteps == kept
+    rest = build(folder / "half", seed=5, continued=True)
+    rest.train()
+    for name, value in weights(whole).items():
+        torch.testing.assert_close(weights(rest)[name], value, rtol=0, atol=0)
 
 
 def test_ctrl_c_leaves_a_policy_a_summary_and_a_report(tmp_path):

@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 from gymnasium import spaces
+from tqdm import tqdm
 
 from attiqa.errors import InputError
 from attiqa.rewards.guarded import is_clipped
@@ -199,9 +200,11 @@ class Core:
         """
         frames = self.table.check(frames)
         # in blocks that do not depend on who asks when: a network's last bits depend on the batch
-        blocks = np.unique(frames[~self._has_slope[frames]] // self.table.max_batch)
-        for first in (blocks * self.table.max_batch).tolist():
-            block = np.arange(first, min(first + self.table.max_batch, len(self)))
+        size = self.table.max_batch
+        blocks = np.unique(frames[~self._has_slope[frames]] // size).tolist()
+        for number in tqdm(blocks, "slopes at neutral renders", delay=2.0, leave=False, disable=None):
+            first = number * size
+            block = np.arange(first, min(first + size, len(self)))
             still = self.space.neutral_values(len(block), self.device)
             seen = self.table.batched(block, partial(self._look_back, values=still, observe=False))
             units = self.space.units_of(torch.zeros_like(still))

@@ -16,6 +16,7 @@ from isp_env.envs.frames import Tensors
 UNIT = spaces.Box(0.0, 1.0, (1,), np.float32)
 LIMIT = float(np.finfo(np.float32).max)  # of what has none
 SCORED = ("potential", "clipped_fraction")
+SLOPE = "slope"  # the entry of an observation that shows slopes at the neutral render
 SEEN = ("thumbnail", "histogram", "clipping", "features")
 
 
@@ -119,7 +120,7 @@ class ParameterTask(Task):
         self.action_space = spaces.Box(-1.0, 1.0, (len(core.space),), np.float32)
         own = {"setting": self.action_space, "progress": UNIT}
         if slopes:
-            own["slope"] = spaces.Box(-LIMIT, LIMIT, (len(core.space),), np.float32)
+            own[SLOPE] = spaces.Box(-LIMIT, LIMIT, (len(core.space),), np.float32)
         self.observation_space = spaces.Dict(core.observation_spaces() | own)
 
     def info(self) -> Tensors:
@@ -128,7 +129,7 @@ class ParameterTask(Task):
 
     def observe(self) -> Tensors:
         """The setting, progress and, where they are seen, slopes at the neutral render."""
-        slope = {"slope": self.core.neutral_slope_of(self.frames)} if self._slopes else {}
+        slope = {SLOPE: self.core.neutral_slope_of(self.frames)} if self._slopes else {}
         return {"setting": self.setting.clone(), "progress": self._progress()} | slope
 
     def images(self) -> list[torch.Tensor]:
