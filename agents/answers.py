@@ -37,6 +37,9 @@ class Answer(Protocol):
     def rows(self, rows: Sequence[int] | Indices) -> Answer:
         """Some of the rows, as an answer of their own."""
 
+    def where(self, holds: npt.NDArray[np.bool_], other: Answer) -> Answer:
+        """Rows of this one where ``holds (F,)``, and of another one of its kind elsewhere."""
+
     def values(self, row: int) -> list[tuple[Parameter, float]]:
         """What a row sets, and to which physical values; of tools those that are used, in their order."""
 
@@ -80,6 +83,11 @@ class Settings:
     def rows(self, rows: Sequence[int] | Indices) -> Settings:
         """See `Answer`."""
         return Settings(self.actions[np.asarray(rows)], self.space, self.pipeline)
+
+    def where(self, holds: npt.NDArray[np.bool_], other: Answer) -> Settings:
+        """See `Answer`."""
+        assert isinstance(other, Settings)
+        return Settings(np.where(holds[:, None], self.actions, other.actions), self.space, self.pipeline)
 
     def values(self, row: int) -> list[tuple[Parameter, float]]:
         """See `Answer`; all parameters, in the order of the space."""
@@ -142,6 +150,12 @@ class Sequences:
         """See `Answer`."""
         chosen = np.asarray(rows)
         return Sequences(self.order[chosen], self.strengths[chosen], self.tools)
+
+    def where(self, holds: npt.NDArray[np.bool_], other: Answer) -> Sequences:
+        """See `Answer`."""
+        assert isinstance(other, Sequences)
+        order = np.where(holds[:, None], self.order, other.order)
+        return Sequences(order, np.where(holds[:, None], self.strengths, other.strengths), self.tools)
 
     def values(self, row: int) -> list[tuple[Parameter, float]]:
         """See `Answer`."""

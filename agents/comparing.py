@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from agents.curves import policy_point, search_points
-from agents.delivery import delivered, no_worse_than_neutral
+from agents.delivery import deliveries, no_worse_than_neutral
 from agents.evaluation import (
     Bench,
     Measure,
@@ -24,7 +24,7 @@ from agents.evaluation import (
 )
 from agents.judging import Judging
 from agents.launch import make_core
-from agents.playing import answers, envs_of
+from agents.playing import best_so_far, envs_of, looks_of
 from agents.policy_file import StoredPolicy
 from agents.search import SearchResult, cma_es, coordinate_search, random_search
 from attiqa.errors import InputError
@@ -126,13 +126,9 @@ def _played(stored: StoredPolicy, bench: Bench) -> list[Outcome]:
     """What a stored policy reaches on all frames of a bench after each look, as its answers are exported."""
     env = envs_of(stored, bench.core)
     frames = np.arange(len(bench))
-    outcomes = []
-    for looks, answer in enumerate(answers(env, frames, stored.act), start=1):
-        answer, _ = delivered(bench.core, frames, answer)
-        if stored.card["task"] == "tune":
-            answer, _ = no_worse_than_neutral(bench.core, frames, answer)
-        outcomes.append(bench.at(answer, looks))
-    return outcomes
+    looks = deliveries(bench.core, frames, looks_of(env, frames, stored.act))
+    answers = (no_worse_than_neutral(bench.core, frames, best)[0] for best in best_so_far(looks))
+    return [bench.at(answer, count) for count, answer in enumerate(answers, start=1)]
 
 
 def _row(outcomes: Mapping[str, Outcome], number: int) -> dict[str, dict[str, Any]]:

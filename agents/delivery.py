@@ -7,6 +7,7 @@ render has. What clips is seen in a render alone: nothing is scored for it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 
 from agents.answers import Answer, Settings, images_of, potential_of
 from agents.drawback import draw_back, newly_clipped
+from agents.playing import Look
 from agents.search import Floats, Indices
 from isp_env.envs.core import Core
 
@@ -22,9 +24,28 @@ from isp_env.envs.core import Core
 _TONES = ("highlights", "whites", "tone_midtones", "tone_highlights", "contrast", "clarity", "dehaze")
 DRAW_BACK: dict[str, Any] = {
     "brightening": ["exposure", "gamma", *_TONES],
-    "shares": [1.0, 0.75, 0.5, 0.25, 0.0],
+    "shares": [tenths / 10 for tenths in range(10, -1, -1)],
     "most_newly_clipped": 0.01,
 }
+
+
+def deliveries(core: Core, frames: Indices, looks: Iterable[Look]) -> Iterator[Look]:
+    """Looks as they would be delivered, so that the best of them is the best that can be.
+
+    A look that is drawn back is another render, and is scored again.
+
+    Args:
+        core: frames, renderer and reward.
+        frames: ``(F,)``, the frame that each row of a look is for.
+        looks: see `agents.playing.looks_of`.
+    """
+    for look in looks:
+        answer, share = delivered(core, frames, look.answer)
+        potential = look.potential.copy()
+        again = np.flatnonzero((share < 1.0) & np.isfinite(potential))
+        if len(again):
+            potential[again] = potential_of(core, frames[again], answer.rows(again)).cpu().numpy()
+        yield Look(answer, potential, share)
 
 
 def delivered(core: Core, frames: Indices, answer: Answer) -> tuple[Answer, Floats]:
@@ -53,18 +74,16 @@ def delivered(core: Core, frames: Indices, answer: Answer) -> tuple[Answer, Floa
     return answer.scaled(shares), shares
 
 
-def no_worse_than_neutral(core: Core, frames: Indices, answer: Answer) -> tuple[Answer, np.ndarray]:
-    """The answers, and the neutral render where the reward likes that better: searches end no lower either.
-
-    Each answer is scored once: the one evaluation of a policy of one look. One of several looks has scored
-    all of its own.
+def no_worse_than_neutral(core: Core, frames: Indices, look: Look) -> tuple[Answer, np.ndarray]:
+    """What a look answers, and the neutral render where the reward likes that better: searches end no lower
+    either.
 
     Returns:
         The answer, and for which rows it was kept: bool ``(F,)``.
     """
-    neutral = core.neutral_of(frames, ("potential",))["potential"]
-    kept = (potential_of(core, frames, answer) >= neutral).cpu().numpy()
-    return answer.scaled(kept.astype(np.float64)), kept
+    neutral = core.neutral_of(frames, ("potential",))["potential"].cpu().numpy()
+    kept = look.potential >= neutral
+    return look.answer.where(kept, look.answer.scaled(0.0)), kept
 
 
 def _setting(core: Core, frame: int, chosen: Settings) -> tuple[Floats, float]:

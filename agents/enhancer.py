@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from agents.answers import Answer, Settings, images_of
-from agents.delivery import delivered, no_worse_than_neutral
+from agents.delivery import deliveries, no_worse_than_neutral
 from agents.image_files import Pixels, finish
 from agents.judging import Judging
-from agents.playing import envs_of, play
+from agents.playing import best_so_far, envs_of, looks_of
 from agents.policy_file import StoredPolicy, sees_slopes
 from attiqa.errors import InputError
 from attiqa.model import DEFAULT_MODEL
@@ -95,7 +95,7 @@ class Enhancer:
         self.pipeline = Pipeline(self.space)
         self.stored, self._scores, self._device = stored, scores, device
         paid = full_name(str(stored.card.get("reward")))
-        self._checks = self.task == "tune" and scores.about.get("reward") == paid
+        self._checks = scores.about.get("reward") == paid
 
     def look(self, frame: RawFrame) -> Enhanced:
         """Choose the parameters of one raw of any size."""
@@ -109,13 +109,13 @@ class Enhancer:
             encoder=self._scores.encoder,
         )
         numbers = np.zeros(1, np.int64)
-        chosen, _ = play(envs_of(self.stored, core), numbers, self.stored.act)
-        answer, shares = delivered(core, numbers, chosen)
-        is_kept = np.ones(1, bool)
+        looks = looks_of(envs_of(self.stored, core), numbers, self.stored.act)
+        *_, best = best_so_far(deliveries(core, numbers, looks))
+        answer, is_kept = best.answer, np.ones(1, bool)
         if self._checks:
-            answer, is_kept = no_worse_than_neutral(core, numbers, answer)
+            answer, is_kept = no_worse_than_neutral(core, numbers, best)
         before, after = (self._scored(core, setting) for setting in (answer.scaled(0.0), answer))
-        return Enhanced(answer, before, after, float(shares[0]), bool(is_kept[0]))
+        return Enhanced(answer, before, after, float(best.share[0]), bool(is_kept[0]))
 
     def _scored(self, core: Core, answer: Answer) -> float:
         image = images_of(core, np.zeros(1, np.int64), answer)[0]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
@@ -12,6 +13,7 @@ import isp_env  # noqa: F401  registers the environments
 from agents.answers import Answer, Sequences, Settings
 from agents.policy import Observations
 from agents.policy_file import StoredPolicy
+from agents.search import Floats
 from agents.vec_env import IspVecEnv
 from attiqa.errors import InputError
 from isp_env.envs.core import Core
@@ -89,46 +91,70 @@ def looks(env: IspVecEnv, first: Decide | None = None) -> Observations:
     return {name: np.concatenate([rows, later[name]]) for name, rows in seen.items()}
 
 
+@dataclass(frozen=True)
+class Look:
+    """One try of a policy at each of F frames.
+
+    Attributes:
+        answer: what it sets.
+        potential: ``(F,)``, the reward's value of its render; -inf where an episode had ended before.
+        share: ``(F,)``, what is left of its strength where it was drawn back, see `agents.delivery`.
+    """
+
+    answer: Answer
+    potential: Floats
+    share: Floats
+
+
 def play(env: IspVecEnv, frames: np.ndarray, decide: Decide) -> tuple[Answer, int]:
     """Let a policy act once on each of `frames` ``(B,)``, one a slot, until its episode ends.
 
     Returns:
-        The last of what `answers` has, and the most steps that an episode took.
+        The best of its looks, and the most steps that an episode took.
     """
-    *_, (steps, answer) = enumerate(answers(env, frames, decide), start=1)
-    return answer, steps
+    *_, (steps, best) = enumerate(best_so_far(looks_of(env, frames, decide)), start=1)
+    return best.answer, steps
 
 
-def answers(env: IspVecEnv, frames: np.ndarray, decide: Decide) -> Iterator[Answer]:
-    """What a policy answers after one look, two looks, ... at each of `frames` ``(B,)``, one a slot.
+def best_so_far(looks: Iterable[Look]) -> Iterator[Look]:
+    """After each look the best until then, a row a frame.
 
-    Each look of an episode is scored, so an episode answers with the best of them, as a search does: the look
-    of the highest potential so far, a row a frame.
+    Each look of an episode is scored, so an episode answers with the best of them, as a search does.
     """
+    best: Look | None = None
+    for look in looks:
+        if best is not None:
+            better = look.potential > best.potential
+            look = Look(
+                look.answer.where(better, best.answer),
+                np.where(better, look.potential, best.potential),
+                np.where(better, look.share, best.share),
+            )
+        best = look
+        yield best
+
+
+def looks_of(env: IspVecEnv, frames: np.ndarray, decide: Decide) -> Iterator[Look]:
+    """The looks that a policy takes at each of `frames` ``(B,)``, one a slot, each by itself."""
     task = env.env.task
-    names = ("order", "strength") if isinstance(task, ToolsTask) else ("setting",)
     seen = first_look(env, frames)
-    best: dict[str, np.ndarray] = {}
-    highest = np.full(len(frames), -np.inf)
     running = np.ones(len(frames), dtype=bool)
     while running.any():
         step = env.env.step_tensors(decide(seen))
         # the observation's order counts in shares of the horizon, so info goes last
         now = (step.final_observation or step.observation) | (step.final_info or step.info)
-        potential = now["potential"].cpu().numpy()
-        better = running & (potential > highest)
-        highest[better] = potential[better]
-        for name in names:
-            rows = now[name].cpu().numpy()
-            # a new array, as earlier answers keep theirs
-            best[name] = np.where(better[:, None], rows, best.get(name, 0))
+        # copies, as tensors of the environment are written to again
+        potential = now["potential"].double().cpu().numpy().copy()
+        potential[~running] = -np.inf
+        if isinstance(task, ToolsTask):
+            order, strength = (now[name].cpu().numpy().copy() for name in ("order", "strength"))
+            answer: Answer = Sequences(order, strength, task.tools)
+        else:
+            setting = now["setting"].cpu().numpy().astype(np.float64)
+            answer = Settings(setting, task.core.space, task.core.pipeline)
         running &= ~step.terminated.cpu().numpy()
         seen = env.seen(step.observation)
-        if isinstance(task, ToolsTask):
-            yield Sequences(best["order"], best["strength"], task.tools)
-        else:
-            core = task.core
-            yield Settings(best["setting"].astype(np.float64), core.space, core.pipeline)
+        yield Look(answer, potential, np.ones(len(frames)))
 
 
 def exploration_spread(env: IspVecEnv, deviation: float, seed: int) -> float:

@@ -17,8 +17,6 @@ import tifffile
 import torch
 from PIL import Image, ImageCms
 
-from agents.answers import Settings
-from agents.delivery import delivered
 from agents.enhancer import Enhancer, chooser
 from agents.evaluation import Bench
 from agents.exif import read_exif
@@ -32,7 +30,7 @@ from isp_env.embedded import write_scene
 from isp_env.envs import Core
 from isp_env.parameters import TUNE_PARAMETERS, ParameterSpace
 from isp_env.pipeline import Pipeline
-from isp_env.sources import MemoryFrames, RawFolder, read_frame
+from isp_env.sources import RawFolder, read_frame
 from tests.fakes import RandomFrames
 from tests.tiny import tiny_model
 
@@ -364,20 +362,3 @@ def test_exports_of_the_real_raws_are_upright_and_whole(enhancer, data_root, tmp
     for picture, path in zip(done.written, source.paths, strict=True):
         with Image.open(picture) as opened:
             assert opened.size[::-1] == tuple(read_frame(path).image.shape[-2:])
-
-
-def test_a_setting_that_would_clip_is_taken_back_as_far_as_it_brightens() -> None:
-    space = ParameterSpace(TUNE_PARAMETERS)
-    frame = RandomFrames([(72, 80)]).frame(0, 72)
-    bright = torch.linspace(0.3, 0.9, 72 * 80).view(1, 72, 80).expand(3, -1, -1).contiguous()
-    frame = dataclasses.replace(frame, image=bright, white_balance=torch.ones(3), color_matrix=torch.eye(3))
-    core = Core(MemoryFrames([frame]), space, Pipeline(space), lambda x: x.mean((1, 2, 3)), short_side=72)
-    actions = np.zeros((2, len(space)))
-    actions[:, space.names.index("denoise_chroma")] = 0.5
-    actions[1, space.names.index("exposure")] = 0.5  # a whole stop on a picture that is bright already
-    answer, shares = delivered(core, np.zeros(2, np.int64), Settings(actions, space, core.pipeline))
-    assert shares[0] == 1.0 > shares[1]
-    np.testing.assert_array_equal(answer.rows([0]).actions, actions[:1])
-    values = answer.record(1)["parameters"]
-    assert values["exposure"] == pytest.approx(shares[1] * 1.0, abs=1e-6)
-    assert values["denoise_chroma"] == pytest.approx(0.5)

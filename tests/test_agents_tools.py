@@ -20,7 +20,7 @@ from agents.evaluation import Bench
 from agents.experiment import Experiment
 from agents.exporting import Products, export
 from agents.judging import Judging
-from agents.playing import answers, looks, make_envs, play
+from agents.playing import best_so_far, looks, looks_of, make_envs, play
 from agents.policy_file import load_policy
 from agents.runs import METRICS, read_metrics
 from agents.training import GAIN
@@ -202,7 +202,7 @@ def test_what_clips_anew_is_drawn_back_to_less_of_every_tool():
     answer, shares = delivered(core, np.zeros(1, np.int64), bright)
     assert shares[0] < 1.0
     assert isinstance(answer, Sequences)
-    assert answer.used(0) == [("exposure", shares[0])]
+    assert answer.used(0) == [("exposure", float(np.float32(shares[0])))]
 
 
 def test_an_episode_answers_with_the_best_of_its_looks():
@@ -220,10 +220,11 @@ def test_an_episode_answers_with_the_best_of_its_looks():
     assert (best != 4).any()
     np.testing.assert_allclose(answer.actions, looked[best, np.arange(3)], atol=1e-6)  # type: ignore[attr-defined]
     decided = iter(moves)
-    found = answers(make_envs("refine", core, 3), np.arange(3), lambda seen: next(decided))
+    found = best_so_far(looks_of(make_envs("refine", core, 3), np.arange(3), lambda seen: next(decided)))
     for count, after in enumerate(list(found), start=1):
-        best = torch.stack(potentials[:count]).argmax(dim=0).numpy()
-        np.testing.assert_allclose(after.actions, looked[best, np.arange(3)], atol=1e-6)  # type: ignore[attr-defined]
+        most, best = torch.stack(potentials[:count]).max(dim=0)
+        np.testing.assert_allclose(after.answer.actions, looked[best, np.arange(3)], atol=1e-6)  # type: ignore[attr-defined]
+        np.testing.assert_allclose(after.potential, most, atol=1e-6)
 
 
 def test_inputs_are_standardised_by_what_later_looks_show_too():
