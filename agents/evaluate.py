@@ -28,6 +28,8 @@ from attiqa.rewards.registry import full_name
 from attiqa.threads import THREADS, limit_threads
 from isp_env.photographs import KINDS
 
+PORTABLE = "portable"
+
 
 @dataclass(frozen=True)
 class EvaluateOptions:
@@ -36,6 +38,11 @@ class EvaluateOptions:
     run: Path = option(help="run folder of agents/train_isp.py")
     input: list[Path] = option(help="raws, photographs, or folders of them", metavar="FILE_OR_DIR")
     also: list[Path] = option([], help="run folders of further policies for the same reward", metavar="RUN")
+    portable: bool = option(
+        False,
+        help="a row more for --run as ONNX and TorchScript have it: told the mean of slopes, none of a "
+        "picture's own",
+    )
     unprocess: str | None = option(
         None,
         choices=tuple(KINDS),
@@ -79,6 +86,8 @@ def main(argv: list[str] | None = None) -> int:
             check_writable(path)
     stored = load_policy(options.run)
     further = {f"policy {run}": load_policy(run) for run in options.also}
+    if options.portable:
+        further[f"policy {PORTABLE}"] = _portable(stored, options.run)
     device = str(pick_device(options.device))
     reward = stored.card["reward"]
     judges = find_judges(reward, device, options.peer_weights, options.judges)
@@ -119,6 +128,16 @@ def main(argv: list[str] | None = None) -> int:
         write_curve(options.curve.with_suffix(".csv"), points)
         draw_curve(options.curve, points, f"{len(record['files'])} held-out frames")
     return EXIT_OK
+
+
+def _portable(stored: StoredPolicy, run: Path) -> StoredPolicy:
+    """The policy without slopes; `InputError` where that is no other one, or none."""
+    if not stored.sees_slopes or stored.algo == "climb":
+        how = "climbs by them" if stored.algo == "climb" else "reads none"
+        raise InputError(
+            f"--portable is for policies that read slopes and can do without; {run} {how}. Leave it away."
+        )
+    return stored.without_slopes()
 
 
 def _check_same(stored: StoredPolicy, name: str, other: StoredPolicy) -> None:

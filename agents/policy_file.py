@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from gymnasium import spaces
 from safetensors import SafetensorError
 from stable_baselines3.common.policies import BasePolicy
 
-from agents.policy import ALGORITHMS, COMPONENTS, Observations, act, build_policy
+from agents.policy import ALGORITHMS, COMPONENTS, Observations, act, build_policy, usual
 from attiqa.errors import InputError
 from attiqa.files import atomic_path, file_digest, read_json, write_json
 from isp_env.envs.task import SLOPE
@@ -32,11 +32,13 @@ class StoredPolicy:
         policy: the network, in evaluation mode.
         card: all that is known of it: algorithm, spaces, parameters, eye, reward, training.
         digest: SHA-256 of its weights.
+        told: entries of the observations, ``(size,)`` each, that it takes these values for whatever it sees.
     """
 
     policy: BasePolicy
     card: dict[str, Any]
     digest: str
+    told: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def algo(self) -> str:
@@ -50,12 +52,18 @@ class StoredPolicy:
 
     @property
     def sees_slopes(self) -> bool:
-        """Whether it reads how the reward rises at the neutral render."""
-        return sees_slopes(self.card)
+        """Whether it has to be shown how the reward rises at the neutral render."""
+        return sees_slopes(self.card) and SLOPE not in self.told
 
     def act(self, observations: Observations) -> np.ndarray:
         """The best actions ``(B, ...)`` for observations ``(B, ...)``."""
-        return act(self.policy, observations)
+        count = len(next(iter(observations.values())))
+        told = {name: np.tile(values, (count, 1)) for name, values in self.told.items()}
+        return act(self.policy, {**observations, **told})
+
+    def without_slopes(self) -> StoredPolicy:
+        """The policy as it is where none can be had, in ONNX and TorchScript: told their mean."""
+        return replace(self, told={SLOPE: usual(self.policy, SLOPE).cpu().numpy()})
 
 
 def sees_slopes(card: Mapping[str, Any]) -> bool:

@@ -135,6 +135,12 @@ def test_a_curve_that_is_no_picture_and_references_of_crops_are_refused(capsys, 
     assert "no --reference fits them" in refusal
 
 
+def test_what_has_no_portable_form_is_refused(capsys, tmp_path):
+    given = ["--run", str(AGENTS / "policies" / "five-looks"), "--input", str(tmp_path), "--portable"]
+    refusal = refused(capsys, evaluate.main(given))
+    assert "five-looks climbs by them" in refusal
+
+
 @pytest.mark.parametrize(
     "script", ["train_isp.py", "export.py", "evaluate.py", "export_policy.py", "compare_runs.py"]
 )

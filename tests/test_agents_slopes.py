@@ -64,6 +64,20 @@ def test_a_policy_that_reads_slopes_is_stored_and_played(sloped: StoredPolicy) -
     np.testing.assert_array_equal(answer.actions.astype(np.float32), chosen)  # type: ignore[attr-defined]
 
 
+def test_without_slopes_a_policy_answers_as_to_their_mean(sloped: StoredPolicy) -> None:
+    core, bare = real_core(Even()), sloped.without_slopes()
+    assert sloped.sees_slopes
+    assert not bare.sees_slopes
+    frames = np.arange(len(core))
+    seen = first_look(make_envs("tune", core, len(core), "dpg", slopes=True), frames)
+    mean = next(module for module in sloped.policy.modules() if isinstance(module, StandardisedExtractor))
+    usual = np.tile(mean.mean_of("slope").numpy(), (len(core), 1))
+    answer, _ = play(envs_of(bare, core), frames, bare.act)
+    told = sloped.act(seen | {"slope": usual})
+    np.testing.assert_array_equal(answer.actions.astype(np.float32), told)  # type: ignore[attr-defined]
+    assert np.abs(told - sloped.act(seen)).max() > 1e-4
+
+
 def test_a_run_that_reads_slopes_ends_resumed_as_unbroken(tmp_path: Path) -> None:
     build = functools.partial(experiment, algo="ppo", slopes=True)
     check_ends_as_unbroken(build, tmp_path, 200, kept=128)
