@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +37,7 @@ class Answer(Protocol):
     def rows(self, rows: Sequence[int] | Indices) -> Answer:
         """Some of the rows, as an answer of their own."""
 
-    def where(self, holds: npt.NDArray[np.bool_], other: Answer) -> Answer:
+    def where(self, holds: npt.NDArray[np.bool_], other: Self) -> Self:
         """Rows of this one where ``holds (F,)``, and of another one of its kind elsewhere."""
 
     def values(self, row: int) -> list[tuple[Parameter, float]]:
@@ -84,9 +84,8 @@ class Settings:
         """See `Answer`."""
         return Settings(self.actions[np.asarray(rows)], self.space, self.pipeline)
 
-    def where(self, holds: npt.NDArray[np.bool_], other: Answer) -> Settings:
+    def where(self, holds: npt.NDArray[np.bool_], other: Settings) -> Settings:
         """See `Answer`."""
-        assert isinstance(other, Settings)
         return Settings(np.where(holds[:, None], self.actions, other.actions), self.space, self.pipeline)
 
     def values(self, row: int) -> list[tuple[Parameter, float]]:
@@ -151,9 +150,8 @@ class Sequences:
         chosen = np.asarray(rows)
         return Sequences(self.order[chosen], self.strengths[chosen], self.tools)
 
-    def where(self, holds: npt.NDArray[np.bool_], other: Answer) -> Sequences:
+    def where(self, holds: npt.NDArray[np.bool_], other: Sequences) -> Sequences:
         """See `Answer`."""
-        assert isinstance(other, Sequences)
         order = np.where(holds[:, None], self.order, other.order)
         return Sequences(order, np.where(holds[:, None], self.strengths, other.strengths), self.tools)
 

@@ -28,8 +28,6 @@ from attiqa.rewards.registry import full_name
 from attiqa.threads import THREADS, limit_threads
 from isp_env.photographs import KINDS
 
-PORTABLE = "portable"
-
 
 @dataclass(frozen=True)
 class EvaluateOptions:
@@ -87,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
     stored = load_policy(options.run)
     further = {f"policy {run}": load_policy(run) for run in options.also}
     if options.portable:
-        further[f"policy {PORTABLE}"] = _portable(stored, options.run)
+        further["policy portable"] = _portable(stored, options.run)
     device = str(pick_device(options.device))
     reward = stored.card["reward"]
     judges = find_judges(reward, device, options.peer_weights, options.judges)

@@ -143,9 +143,8 @@ def looks_of(env: IspVecEnv, frames: np.ndarray, decide: Decide) -> Iterator[Loo
         step = env.env.step_tensors(decide(seen))
         # the observation's order counts in shares of the horizon, so info goes last
         now = (step.final_observation or step.observation) | (step.final_info or step.info)
-        # copies, as tensors of the environment are written to again
-        potential = now["potential"].double().cpu().numpy().copy()
-        potential[~running] = -np.inf
+        potential = np.where(running, now["potential"].double().cpu().numpy(), -np.inf)
+        # settings and sequences are copied, as tensors of the environment are written to again
         if isinstance(task, ToolsTask):
             order, strength = (now[name].cpu().numpy().copy() for name in ("order", "strength"))
             answer: Answer = Sequences(order, strength, task.tools)

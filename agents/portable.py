@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -180,15 +180,15 @@ def check_parity(run: Run, network: PortablePolicy, stored: StoredPolicy, scores
     frames, space = np.arange(len(core)), network.space
     env = make_envs(network.task, core, len(core))
     seen = first_look(env, frames)
+    # what the network takes for slopes, whatever the picture
+    told = replace(stored, told={SLOPE: network.usual_slope.numpy()}) if network.reads_slopes else stored
     largest = 0.0
     for _ in range(STEPS_AN_EPISODE[network.task]):
         # each step from the environment's own state: a rounding must not grow through the next picture
         images = torch.stack(core.render_of(frames, space.to_physical(torch.from_numpy(seen["setting"]))))
         state = {name: torch.from_numpy(seen[name]) for name in network.inputs[1:]}
         values = run({"image": images, **state})[0]
-        if network.reads_slopes:
-            seen[SLOPE] = np.tile(network.usual_slope.numpy(), (len(core), 1))
-        step = env.env.step_tensors(stored.act(seen))
+        step = env.env.step_tensors(told.act(seen))
         after = step.observation if step.final_observation is None else step.final_observation
         difference = values - space.to_physical(after["setting"].cpu())
         largest = max(largest, float((difference.abs() / (0.5 * (space.high - space.low))).max()))
