@@ -16,6 +16,7 @@ from agents.evaluation import (
     Bench,
     Measure,
     Outcome,
+    color_measures,
     fallen_judges,
     finite,
     share_interval,
@@ -30,7 +31,6 @@ from agents.search import SearchResult, cma_es, coordinate_search, random_search
 from attiqa.errors import InputError
 from attiqa.fidelity import FIDELITY
 from attiqa.images import list_images
-from attiqa.rewards.guarded import color_distance
 from isp_env.color import linear_to_srgb
 from isp_env.envs.core import Core
 from isp_env.envs.frames import Group
@@ -78,7 +78,7 @@ def compare(
     short_side = int(stored.card["short_side"])
     core = make_core(source, scores, short_side, device)
     failures = [sentence for _, sentence in [*source.failures, *core.table.failures]]
-    measures: dict[str, Measure] = {"color_distance": lambda images, group: _distance(core, images, group)}
+    measures = color_measures(core)
     if references is not None:
         pictures, unread = _references(core, references, short_side)
         measures |= _fidelity(pictures)
@@ -143,10 +143,6 @@ def _row(outcomes: Mapping[str, Outcome], number: int) -> dict[str, dict[str, An
         }
         for name, outcome in outcomes.items()
     }
-
-
-def _distance(core: Core, images: torch.Tensor, group: Group) -> torch.Tensor:
-    return color_distance(images, core.pipeline.neutral(group.raw))
 
 
 def _references(core: Core, folder: Path, short_side: int) -> tuple[dict[int, torch.Tensor], list[str]]:

@@ -161,16 +161,25 @@ class DPG(Remembering):
         caution: deviations between the critics that are taken off their mean before the actor climbs it.
         patience: renders around the first answers, neutral or stored ones, before the actor first moves;
             critics that know less send it far away (TRIALS.md).
+        jitter: deviations of noise at the states where the actor climbs; one that saw a few hundred
+            photographs follows its critics less well between them (TRIALS.md).
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MultiInputPolicy": DPGPolicy}
     policy: DPGPolicy
 
     def __init__(
-        self, policy: str, env: Any, *, caution: float = 1.0, patience: int = 256, **arguments: Any
+        self,
+        policy: str,
+        env: Any,
+        *,
+        caution: float = 1.0,
+        patience: int = 256,
+        jitter: float = 0.5,
+        **arguments: Any,
     ) -> None:
         super().__init__(policy, env, **arguments)
-        self.caution, self.patience = caution, patience
+        self.caution, self.patience, self.jitter = caution, patience, jitter
         self._setup_model()
 
     def _setup_model(self) -> None:
@@ -217,6 +226,7 @@ class DPG(Remembering):
     def _climb(self, features: torch.Tensor) -> None:
         """One step of the actor up the critics, which stay as they are."""
         self.policy.critics.requires_grad_(False)
+        features = features + self.jitter * features.std(dim=0, correction=0) * torch.randn_like(features)
         expected = self.policy.gains(features, self.policy.actor.mu(features))
         cautious = expected.mean(dim=0) - self.caution * expected.std(dim=0)
         _descend(self.policy.actor_optimizer, -cautious.mean())

@@ -15,6 +15,7 @@ import torch
 
 from agents.answers import Answer, Settings, potential_of
 from agents.search import Floats, Indices, Objective
+from attiqa.rewards.guarded import color_distance, lost_chroma
 from attiqa.rewards.protocol import Reward
 from isp_env.envs.core import Core
 from isp_env.envs.frames import Group, Tensors
@@ -183,6 +184,18 @@ class Bench:
             measures={name: _floats(measured[name]) for name in self._measures},
             answer=answer,
         )
+
+
+def color_measures(core: Core) -> dict[str, Measure]:
+    """How renders of the frames of `core` differ in colour from the neutral ones, in CIELAB.
+
+    What the guarded reward compares on areas (`attiqa.rewards.guarded`), here pixel by pixel.
+    """
+
+    def beside_neutral(compare: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Measure:
+        return lambda images, group: compare(images, core.pipeline.neutral(group.raw))
+
+    return {"color_distance": beside_neutral(color_distance), "lost_chroma": beside_neutral(lost_chroma)}
 
 
 def cluster_interval(values: Floats, clusters: np.ndarray, seed: int = 0) -> tuple[float, float]:

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 
 from agents.answers import Answer, images_of
-from agents.evaluation import Bench, Outcome, summarise
+from agents.evaluation import Bench, Outcome, color_measures, summarise
 from agents.judging import find_judges, judging
 from agents.launch import RAWS, make_core
 from agents.playing import envs_of, play
@@ -24,9 +23,7 @@ from agents.sheets import as_bytes
 from agents.watching import median_judge
 from attiqa.errors import InputError
 from attiqa.files import atomic_path, read_json
-from attiqa.rewards.guarded import color_distance
 from attiqa.rewards.registry import short_name
-from isp_env.envs.frames import Group
 from isp_env.sources import RawFolder
 
 SIDE_BY_SIDE = 2  # scenes in a line of the sheet
@@ -93,11 +90,7 @@ def compare_runs(
         core = make_core(source, scores, int(stored.card["short_side"]), device)
         judges = {judge: score for judge, score in found[name].scores.items() if judge in outside}
         scenes = [frame.rpartition("-")[0] or frame for frame in core.names] if not inputs else None
-
-        def distance(images: torch.Tensor, group: Group, core: Any = core) -> torch.Tensor:
-            return color_distance(images, core.pipeline.neutral(group.raw))
-
-        benches[name] = Bench(core, scores.score, judges, scenes, {"color_distance": distance})
+        benches[name] = Bench(core, scores.score, judges, scenes, color_measures(core))
         env = envs_of(stored, core)
         answers[name] = play(env, np.arange(len(core)), stored.act)
     outcomes = {

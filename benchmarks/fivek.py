@@ -2,7 +2,7 @@
 
 The folder holds ``input/``, one or more of ``expertA/`` ... ``expertE/``, and the methods' pictures in
 folders below ``outputs/`` (or ``peer_outputs/``), one file a scene, named alike. ``--outputs NAME=DIR`` adds
-others and ``--run RUN`` renders ``input/`` with a trained policy first.
+others and ``--run RUN`` renders ``input/`` with trained policies first.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class FivekOptions(ScoringOptions):
 
     data: Path | None = option(None, help="folder with input, experts and outputs", metavar="DIR")
     outputs: list[str] = option([], help="more methods, each as NAME=FOLDER", metavar="NAME=DIR")
-    run: Path | None = option(
-        None, help="a trained policy's run folder: render the input with it first", metavar="RUN"
+    run: list[Path] = option(
+        [], help="trained policies' run folders: render the input with them first", metavar="RUN"
     )
     experts: Path | None = option(
         None,
@@ -148,11 +148,10 @@ def _methods(options: FivekOptions, data: Path, folder: Path) -> dict[str, Image
         if not place:
             raise InputError(f"--outputs takes NAME=FOLDER; it got {named!r}.")
         methods[name] = list_scenes(Path(place))
-    if options.run is not None:
+    for run in options.run:
         # export keeps pictures that exist, so another policy needs another folder
-        weights = identity(*(file_digest(path) for path in sorted(options.run.rglob("*.safetensors"))))
-        rendered = folder / f"policy-{weights[:12]}"
-        methods[f"policy {options.run.name}"] = _render(options.run, data / "input", rendered)
+        weights = identity(*(file_digest(path) for path in sorted(run.rglob("*.safetensors"))))
+        methods[f"policy {run.name}"] = _render(run, data / "input", folder / f"policy-{weights[:12]}")
     if not methods:
         raise InputError(f"{data} holds neither input nor outputs, and no --outputs were given.")
     return methods

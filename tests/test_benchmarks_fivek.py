@@ -26,6 +26,7 @@ from benchmarks.enhancement import (
 from benchmarks.fivek import main
 
 DRAWS = {"repeats": 50, "seed": 0}
+ROOT = Path(__file__).parents[1]
 
 
 def save(path: Path, value: int, size: tuple[int, int] = (24, 16)) -> None:
@@ -122,6 +123,19 @@ def test_the_command_writes_table_record_items_and_picture(
     assert "LPIPS" in (record["no_lpips"] or "LPIPS")  # a sentence, unless torch's cache has the weights
     assert (out / "psnr.png").stat().st_size > 1000
     assert (out / "items.csv").read_text().startswith("method,scene,expert,resized,psnr,ssim,ciede2000")
+
+
+def test_several_policies_render_the_input_and_are_compared(tmp_path: Path) -> None:
+    data = tmp_path / "fivek"
+    for folder, value in (("input", 60), ("expertC", 110)):
+        save(data / folder / "s1.png", value, size=(160, 120))
+    runs = [str(ROOT / "agents" / "policies" / name) for name in ("photographs", "five-looks")]
+    out = tmp_path / "out"
+    assert main(["--data", str(data), "--model", "none", "--out", str(out), "--quick", "--run", *runs]) == 0
+    record = json.loads((out / "record.json").read_text())
+    compared = {row["method"] for row in record["rows"]}
+    assert compared == {"input", "policy photographs", "policy five-looks"}
+    assert len(list(out.glob("policy-*/s1.jpg"))) == 2
 
 
 def test_weights_of_lpips_that_were_named_have_to_be_there(

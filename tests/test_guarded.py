@@ -11,7 +11,7 @@ from skimage import color
 
 from agents import drawback
 from attiqa.errors import InputError
-from attiqa.rewards.guarded import GuardedReward, color_distance, is_clipped, newly_clipped
+from attiqa.rewards.guarded import GuardedReward, color_distance, is_clipped, lost_chroma, newly_clipped
 
 
 def photographs(count: int = 3, height: int = 96, width: int = 128) -> torch.Tensor:
@@ -64,7 +64,7 @@ def test_two_views_and_one_deviation_give_the_smaller_gain() -> None:
     neutral = photographs()
     images = neutral.clone()
     images[:, :, :8, :8] += 0.2  # outside the central crop: only one view sees a gain
-    reward = GuardedReward([brightness], views=["whole", "cropped"])
+    reward = GuardedReward([brightness], views=["whole", "cropped"], chroma_weight=0)
     torch.testing.assert_close(reward(images, neutral), torch.zeros(3), atol=1e-6, rtol=0)
     assert (reward.parts(images, neutral)["gain"] > 1e-4).all()
 
@@ -77,9 +77,10 @@ def test_by_default_a_gain_that_only_one_way_round_shows_counts_for_nothing() ->
     def right(x: torch.Tensor) -> torch.Tensor:
         return x[..., x.shape[-1] // 2 :].mean(dim=(1, 2, 3))
 
-    one_way = GuardedReward([right], views=["whole", "cropped"])
+    one_way = GuardedReward([right], views=["whole", "cropped"], chroma_weight=0)
     assert (one_way(images, neutral) > 1e-3).all()
-    torch.testing.assert_close(GuardedReward([right])(images, neutral), torch.zeros(3), atol=1e-6, rtol=0)
+    by_default = GuardedReward([right], chroma_weight=0)
+    torch.testing.assert_close(by_default(images, neutral), torch.zeros(3), atol=1e-6, rtol=0)
 
 
 def test_newly_clipped_pixels_cost_beyond_the_tolerance_and_old_ones_nothing() -> None:
@@ -88,7 +89,9 @@ def test_newly_clipped_pixels_cost_beyond_the_tolerance_and_old_ones_nothing() -
     images = neutral.clone()
     images[..., :48, :] = 1.0  # a third was clipped, now a half is
     assert newly_clipped(images, neutral).item() == pytest.approx(16 / 96)
-    flat = GuardedReward([lambda x: x.new_zeros(len(x))], color_weight=0, clip_weight=3, clip_tolerance=0.05)
+    flat = GuardedReward(
+        [lambda x: x.new_zeros(len(x))], color_weight=0, chroma_weight=0, clip_weight=3, clip_tolerance=0.05
+    )
     assert flat(images, neutral).item() == pytest.approx(-3 * (16 / 96 - 0.05), abs=1e-6)
     assert flat.parts(neutral, images)["newly_clipped"].item() == 0  # rescuing highlights is free
 
@@ -134,11 +137,37 @@ def test_colour_costs_beyond_the_free_radius_only() -> None:
     neutral = photographs(1, 32, 32)
     cast = neutral * torch.tensor([1.4, 1.0, 0.5])[:, None, None]
     distance = color_distance(cast, neutral).item()
-    flat = GuardedReward([lambda x: x.new_zeros(len(x))], color_weight=0.1, color_radius=distance - 2)
-    assert flat(cast, neutral).item() == pytest.approx(-0.2, abs=1e-4)
-    assert (
-        GuardedReward([lambda x: x.new_zeros(len(x))], color_radius=distance + 1)(cast, neutral).item() == 0
+
+    def flat(**options: float) -> GuardedReward:
+        return GuardedReward([lambda x: x.new_zeros(len(x))], chroma_weight=0, **options)
+
+    assert flat(color_weight=0.1, color_radius=distance - 2)(cast, neutral).item() == pytest.approx(
+        -0.2, abs=1e-4
     )
+    assert flat(color_radius=distance + 1)(cast, neutral).item() == 0
+
+
+def test_lost_chroma_matches_scikit_image_and_counts_losses_alone() -> None:
+    neutral, images = photographs(2, 60, 60), photographs(2, 60, 60)
+    for lost, one, other in zip(lost_chroma(images, neutral), images, neutral, strict=True):
+        kept, had = (
+            np.linalg.norm(color.rgb2lab(x.permute(1, 2, 0).numpy())[..., 1:], axis=-1) for x in (one, other)
+        )
+        assert lost.item() == pytest.approx((had - kept).clip(min=0).mean(), abs=0.01)
+    grey = neutral.mean(dim=1, keepdim=True).expand_as(neutral)
+    assert (lost_chroma(neutral, grey) < 1e-3).all()
+    assert (lost_chroma(grey, neutral) > 1).all()
+
+
+def test_what_pales_is_charged_from_the_first_unit_and_what_gains_colour_is_free() -> None:
+    neutral = photographs(1, 32, 32)
+    grey = neutral.mean(dim=1, keepdim=True)
+    pale, vivid = grey + 0.5 * (neutral - grey), grey + 1.2 * (neutral - grey)
+    flat = GuardedReward([lambda x: x.new_zeros(len(x))], color_weight=0, chroma_weight=0.5)
+    parts = flat.parts(pale, neutral)
+    assert parts["lost_chroma"].item() > 1
+    assert parts["reward"].item() == pytest.approx(-0.5 * parts["lost_chroma"].item(), rel=1e-5)
+    assert flat(vivid, neutral).item() == pytest.approx(0, abs=1e-4)
 
 
 def test_references_are_scored_once_however_they_are_batched() -> None:
