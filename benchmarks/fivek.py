@@ -151,7 +151,9 @@ def _methods(options: FivekOptions, data: Path, folder: Path) -> dict[str, Image
     for run in options.run:
         # export keeps pictures that exist, so another policy needs another folder
         weights = identity(*(file_digest(path) for path in sorted(run.rglob("*.safetensors"))))
-        methods[f"policy {run.name}"] = _render(run, data / "input", folder / f"policy-{weights[:12]}")
+        name = f"policy {run.name}"
+        name = f"policy {run}" if name in methods else name
+        methods[name] = _render(run, data / "input", folder / f"policy-{weights[:12]}")
     if not methods:
         raise InputError(f"{data} holds neither input nor outputs, and no --outputs were given.")
     return methods

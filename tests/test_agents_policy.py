@@ -5,13 +5,24 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.vec_env import DummyVecEnv
 
-from agents.dpg import DPGPolicy, ManyScales
-from agents.policy import COMPONENTS, StandardisedExtractor, act, build_policy, calibrate, check_action_space
+from agents.dpg import DPG, DPGPolicy, ManyScales
+from agents.policy import (
+    COMPONENTS,
+    StandardisedExtractor,
+    act,
+    build_policy,
+    calibrate,
+    check_action_space,
+    policy_arguments,
+)
 from agents.policy_file import describe_network, load_policy, save_policy
 from attiqa.errors import InputError
 
@@ -48,6 +59,44 @@ def test_critics_expect_nothing_of_the_neutral_action_and_something_of_others():
     still, moved = torch.zeros(16, 3), torch.full((16, 3), 0.5)
     assert torch.equal(policy.gains(features, still), torch.zeros(len(policy.critics), 16))
     assert policy.gains(features, moved).std(dim=0).min().item() > 0  # so caution means something
+
+
+class Still(gym.Env):
+    """What never changes, whatever is done."""
+
+    observation_space, action_space = SEES, ACTIONS
+
+    def reset(self, *, seed=None, options=None):
+        return {key: rows[0] for key, rows in some_observations(1).items()}, {}
+
+    def step(self, action):
+        return self.reset()[0], 0.0, True, False, {}
+
+
+def test_the_actor_climbs_at_states_with_noise_of_their_own_spread():
+    arguments = policy_arguments("dpg", HIDDEN, log_std=-1.0)
+    env = DummyVecEnv([Still])
+    learner = DPG(
+        "MultiInputPolicy",
+        env,
+        jitter=0.5,
+        policy_kwargs=arguments,
+        buffer_size=8,
+        learning_rate=1e-3,
+        seed=0,
+    )
+    learner.set_logger(Logger(None, []))
+    climbed = []
+    expected = learner.policy.gains
+
+    def gains(features, actions):
+        climbed.append(features)
+        return expected(features, actions)
+
+    learner.policy.gains = gains
+    states = torch.randn(4096, learner.policy.actor.features_dim) * torch.linspace(0.0, 2.0, 19)
+    learner._climb(states)
+    torch.testing.assert_close((climbed[0] - states).std(dim=0), 0.5 * states.std(dim=0), rtol=0.1, atol=1e-6)
 
 
 def test_an_untrained_choice_is_the_first_one():
