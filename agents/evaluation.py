@@ -78,7 +78,7 @@ class Bench:
         self._measures = dict(measures or {})
         self.clusters = np.arange(len(core)) if clusters is None else np.asarray(clusters)
         self._numbers = np.arange(len(core), dtype=np.int64)
-        self._neutral_scores = self._measure(lambda group: core.pipeline.neutral(group.raw))
+        self._neutral_scores = self._measure(core.neutral_images)
 
     def __len__(self) -> int:
         return len(self.core)
@@ -193,7 +193,7 @@ def color_measures(core: Core) -> dict[str, Measure]:
     """
 
     def beside_neutral(compare: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Measure:
-        return lambda images, group: compare(images, core.pipeline.neutral(group.raw))
+        return lambda images, group: compare(images, core.neutral_images(group))
 
     return {"color_distance": beside_neutral(color_distance), "lost_chroma": beside_neutral(lost_chroma)}
 

@@ -24,9 +24,9 @@ from benchmarks.enhancement import (
     win_rate,
 )
 from benchmarks.fivek import main
+from benchmarks.records import ROOT
 
 DRAWS = {"repeats": 50, "seed": 0}
-ROOT = Path(__file__).parents[1]
 
 
 def save(path: Path, value: int, size: tuple[int, int] = (24, 16)) -> None:

@@ -58,6 +58,16 @@ def test_a_referenced_reward_sees_the_neutral_render_of_its_own_frame() -> None:
     assert (core.potential_of(frames, values_of(1, 1, 1, 1)) < -0.05).all()
 
 
+def test_neutral_images_are_rendered_again_only_where_they_are_not_kept() -> None:
+    frames = np.array([3, 0, 1, 4])
+    plain, comparing = small_core(), small_core(DistanceFromNeutral())
+    rendered, kept = (core.images_of(frames, core.neutral_images) for core in (plain, comparing))
+    for one, other in zip(rendered, kept, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    comparing.pipeline.neutral = None  # type: ignore[method-assign, assignment]
+    comparing.images_of(frames, comparing.neutral_images)
+
+
 def test_features_may_come_from_the_first_scorer_of_a_guarded_reward() -> None:
     core = small_core(GuardedReward([MeanGrey()]))
     assert core.neutral["features"].shape == (5, 3)

@@ -85,9 +85,10 @@ class GuardedReward:
             raise InputError(f"views must be some of {', '.join(VIEWS)}; these are {list(views)}.")
         if not scorers:
             raise InputError("a guarded reward needs at least one scorer; the list is empty.")
-        limits = (clip_weight, clip_tolerance, color_weight, color_radius, chroma_weight)
-        if min(deviations, *limits) < 0:
-            raise InputError("the weights, limits and deviations of a guarded reward must not be negative.")
+        if min(deviations, clip_weight, clip_tolerance, color_weight, color_radius, chroma_weight) < 0:
+            raise InputError(
+                "the weights, tolerances and deviations of a guarded reward must not be negative."
+            )
         self.scorers = tuple(scorers)
         self.views = tuple(views)
         self.deviations = deviations

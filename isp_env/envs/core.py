@@ -180,6 +180,11 @@ class Core:
         """The potentials ``(b,)`` of renders ``(b, 3, H, W)`` of the frames of `group`: the reward alone."""
         return self._score(images, self._reference(group))
 
+    def neutral_images(self, group: Group) -> torch.Tensor:
+        """The neutral renders ``(b, 3, H, W)`` of `group`, kept where the reward compares with them."""
+        kept = self._reference(group)
+        return self.pipeline.neutral(group.raw) if kept is None else kept
+
     def neutral_of(self, frames: np.ndarray, names: tuple[str, ...] | None = None) -> Tensors:
         """Rows of `neutral` for these frames, as new tensors; `names` chooses entries."""
         rows = torch.as_tensor(self.table.check(frames), device=self.device)

@@ -103,7 +103,7 @@ class IspEnv(gym.Env[Any, Any]):
     def _show(self) -> None:
         if self._viewer is not None:
             core, frame = self.task.core, self.task.frames
-            neutral = core.images_of(frame, lambda group: core.pipeline.neutral(group.raw))[0]
+            neutral = core.images_of(frame, core.neutral_images)[0]
             self._viewer.show(_pixels(neutral), _pixels(self.task.images()[0]), core.names[int(frame[0])])
 
 
