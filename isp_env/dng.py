@@ -1,12 +1,12 @@
 """Writing Adobe DNG files: Bayer and X-Trans mosaics or demosaicked linear raws, uncompressed.
 
-Tags and their meaning: Digital Negative Specification 1.6. What is left out (crops, opcodes, profiles) has
+Tags and their meaning: Digital Negative Specification 1.6. What is left out (crops, profiles) has
 defaults there that a reader applies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ XTRANS_PATTERN = "GBGGRGRGRBGBGBGGRGGRGGBGBGBRGRGRGGBG"  # Fujifilm's 6 x 6 cell
 
 _CFA, _LINEAR_RAW = 32803, 34892  # PhotometricInterpretation
 _D65 = 21  # CalibrationIlluminant1
-_BYTE, _ASCII, _SHORT, _RATIONAL, _SRATIONAL = 1, 2, 3, 5, 10  # TIFF field types
+_BYTE, _ASCII, _SHORT, _RATIONAL, _UNDEFINED, _SRATIONAL = 1, 2, 3, 5, 7, 10  # TIFF field types
 _DENOMINATOR = 1_000_000
 
 
@@ -35,6 +35,7 @@ def write_dng(
     pattern: str = "RGGB",
     orientation: int = 1,
     camera: str = "ATTIQA unprocessed",
+    opcodes: Mapping[int, bytes] | None = None,
 ) -> None:
     """Write a raw picture as a DNG, atomically.
 
@@ -50,6 +51,8 @@ def write_dng(
             raw has none.
         orientation: EXIF orientation, 1 to 8.
         camera: UniqueCameraModel.
+        opcodes: opcode lists by their tag, `isp_env.shading.OPCODE_LIST_2` or `OPCODE_LIST_3`, as
+            `isp_env.shading.opcode_list` makes them.
 
     Raises:
         InputError: an argument is outside the above.
@@ -77,6 +80,7 @@ def write_dng(
         ]
     else:
         tags += [(50714, _SHORT, 3, (black_level[0],) * 3)]
+    tags += [(tag, _UNDEFINED, len(content), content) for tag, content in (opcodes or {}).items()]
     with atomic_path(path) as temporary:
         tifffile.imwrite(
             temporary,

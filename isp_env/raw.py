@@ -9,6 +9,8 @@ render does with the rest is what our neutral render reproduces (peak signal-to-
 * no as-shot balance (the Canon D30 writes -1): LibRaw falls back to its automatic, grey-world balance;
 * no colour matrix in the file or in what LibRaw reports (the Kodak DC50): LibRaw may still hold one in
   its tables; we measure it by rendering the file with and without.
+
+One thing we do that LibRaw does not: a DNG's lens shading is evened out (`isp_env.shading`).
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from isp_env.color import (
 from isp_env.demosaic import bayer_pattern, read_mosaic, register_half
 from isp_env.frame import RawFrame
 from isp_env.saturation import saturation
+from isp_env.shading import Sensor, read_shading
 
 Demosaic = Literal["half", "bilinear", "linear", "vng", "ppg", "ahd", "dcb", "dht", "aahd"]
 Highlights = Literal["keep", "clip", "blend", "reconstruct"]
@@ -48,6 +51,7 @@ class DecodeOptions(TypedDict, total=False):
     demosaic: Demosaic | None
     highlights: Highlights
     balance: Balance
+    lens_shading: bool
 
 
 _FORMATS = (
@@ -73,6 +77,7 @@ def read_raw(
     demosaic: Demosaic | None = None,
     highlights: Highlights = "keep",
     balance: Balance = "as_shot",
+    lens_shading: bool = True,
     device: torch.device | str = "cpu",
 ) -> RawFrame:
     """Read a camera raw: Bayer, X-Trans, Foveon or linear DNG.
@@ -96,6 +101,9 @@ def read_raw(
             the others; they then exceed 1.0.
         balance: the frame's white balance: the camera's own for the shot, its daylight balance, or LibRaw's
             automatic, grey-world one.
+        lens_shading: whether the gains by which a DNG evens out its lens's shading are applied, to the
+            demosaicked image; see `isp_env.shading`. What they take beyond saturation counts as saturated.
+            LibRaw's own render does without.
         device: where the frame is to be; LibRaw works on the CPU.
 
     Returns:
@@ -109,6 +117,7 @@ def read_raw(
         # before anything is rendered: half_size overwrites what LibRaw says of the mosaic
         register = demosaic is None and _half_will_do(raw, short_side)
         pattern, flip, saturated = bayer_pattern(raw), raw.sizes.flip, saturation(raw)
+        sensor = Sensor(raw.sizes.height, raw.sizes.width, flip, pattern, raw.raw_pattern is not None)
         demosaic = _chosen(raw, short_side, demosaic, highlights)
         mosaic = read_mosaic(raw, saturated) if demosaic == "bilinear" else None
         gains = _balance(raw, balance, notes)
@@ -130,8 +139,17 @@ def read_raw(
     if register and pattern is not None:
         image = register_half(image, pattern, flip)
     white_balance = torch.from_numpy(gains[:3]).float()
+    white_point = 1.0 / white_balance.to(image.device)
+    if lens_shading:
+        shading = read_shading(path)
+        notes.extend(shading.notes)
+        shading.even_out(image, sensor)
+        if highlights == "keep":
+            image.clamp_(max=1.0)
+        elif highlights == "clip":
+            torch.minimum(image, white_point[:, None, None], out=image)
     if highlights == "keep":
-        image = _shrink_below_white(image, short_side, 1.0 / white_balance.to(image.device))
+        image = _shrink_below_white(image, short_side, white_point)
     else:
         image = shrink(image, short_side)
     return RawFrame(

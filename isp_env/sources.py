@@ -33,7 +33,7 @@ from isp_env.raw import (
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_DECODE_VERSION = 2  # part of the cache's key: to be raised with every change of what `read_frame` returns
+_DECODE_VERSION = 3  # part of the cache's key: to be raised with every change of what `read_frame` returns
 
 
 class RawFolder:
@@ -47,7 +47,8 @@ class RawFolder:
         workers: decoding threads; LibRaw works outside the interpreter lock. None: one a core.
         cache: where decoded previews are kept; None keeps none. With one, a file that has once been found
             readable is not checked again until it changes.
-        decode: ``demosaic``, ``highlights`` and ``balance`` of `isp_env.raw.read_raw`, for raws.
+        decode: ``demosaic``, ``highlights``, ``balance`` and ``lens_shading`` of `isp_env.raw.read_raw`, for
+            raws.
 
     Attributes:
         paths: the readable files, in order.
