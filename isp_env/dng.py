@@ -51,8 +51,8 @@ def write_dng(
             raw has none.
         orientation: EXIF orientation, 1 to 8.
         camera: UniqueCameraModel.
-        opcodes: opcode lists by their tag, `isp_env.shading.OPCODE_LIST_2` or `OPCODE_LIST_3`, as
-            `isp_env.shading.opcode_list` makes them.
+        opcodes: opcode lists by their tag, `isp_env.opcodes.OPCODE_LIST_2` or `OPCODE_LIST_3`, as
+            `isp_env.opcodes.opcode_list` makes them.
 
     Raises:
         InputError: an argument is outside the above.

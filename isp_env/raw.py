@@ -10,7 +10,7 @@ render does with the rest is what our neutral render reproduces (peak signal-to-
 * no colour matrix in the file or in what LibRaw reports (the Kodak DC50): LibRaw may still hold one in
   its tables; we measure it by rendering the file with and without.
 
-One thing we do that LibRaw does not: a DNG's lens shading is evened out (`isp_env.shading`).
+One thing we do that LibRaw does not: what a DNG says of its lens is applied (`isp_env.lens`).
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ from isp_env.color import (
 )
 from isp_env.demosaic import bayer_pattern, read_mosaic, register_half
 from isp_env.frame import RawFrame
+from isp_env.lens import Sensor, corrected
+from isp_env.opcodes import read_opcodes
 from isp_env.saturation import saturation
-from isp_env.shading import Sensor, read_shading
 
 Demosaic = Literal["half", "bilinear", "linear", "vng", "ppg", "ahd", "dcb", "dht", "aahd"]
 Highlights = Literal["keep", "clip", "blend", "reconstruct"]
@@ -51,7 +52,7 @@ class DecodeOptions(TypedDict, total=False):
     demosaic: Demosaic | None
     highlights: Highlights
     balance: Balance
-    lens_shading: bool
+    correct_lens: bool
 
 
 _FORMATS = (
@@ -77,7 +78,7 @@ def read_raw(
     demosaic: Demosaic | None = None,
     highlights: Highlights = "keep",
     balance: Balance = "as_shot",
-    lens_shading: bool = True,
+    correct_lens: bool = True,
     device: torch.device | str = "cpu",
 ) -> RawFrame:
     """Read a camera raw: Bayer, X-Trans, Foveon or linear DNG.
@@ -101,8 +102,8 @@ def read_raw(
             the others; they then exceed 1.0.
         balance: the frame's white balance: the camera's own for the shot, its daylight balance, or LibRaw's
             automatic, grey-world one.
-        lens_shading: whether the gains by which a DNG evens out its lens's shading are applied, to the
-            demosaicked image; see `isp_env.shading`. What they take beyond saturation counts as saturated.
+        correct_lens: whether what a DNG says of its lens's shading and distortion is applied, to the
+            demosaicked image; see `isp_env.lens`. What gains take beyond saturation counts as saturated.
             LibRaw's own render does without.
         device: where the frame is to be; LibRaw works on the CPU.
 
@@ -140,10 +141,10 @@ def read_raw(
         image = register_half(image, pattern, flip)
     white_balance = torch.from_numpy(gains[:3]).float()
     white_point = 1.0 / white_balance.to(image.device)
-    if lens_shading:
-        shading = read_shading(path)
-        notes.extend(shading.notes)
-        shading.even_out(image, sensor)
+    opcodes, left_out = read_opcodes(path) if correct_lens else ((), ())
+    notes.extend(left_out)
+    if opcodes:
+        image = corrected(image, opcodes, sensor).clamp_(min=0.0)
         if highlights == "keep":
             image.clamp_(max=1.0)
         elif highlights == "clip":

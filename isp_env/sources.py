@@ -47,7 +47,7 @@ class RawFolder:
         workers: decoding threads; LibRaw works outside the interpreter lock. None: one a core.
         cache: where decoded previews are kept; None keeps none. With one, a file that has once been found
             readable is not checked again until it changes.
-        decode: ``demosaic``, ``highlights``, ``balance`` and ``lens_shading`` of `isp_env.raw.read_raw`, for
+        decode: ``demosaic``, ``highlights``, ``balance`` and ``correct_lens`` of `isp_env.raw.read_raw`, for
             raws.
 
     Attributes:

@@ -95,7 +95,7 @@ def test_neutral_render_of_camera_files_matches_libraw(data_root, name, demosaic
     for demosaic in demosaics:
         expected = libraw_render(path, demosaic)
         kept, clipped = (
-            neutral(read_raw(path, demosaic=demosaic, highlights=highlights, lens_shading=False))
+            neutral(read_raw(path, demosaic=demosaic, highlights=highlights, correct_lens=False))
             for highlights in ("keep", "clip")
         )
         assert psnr(kept, expected) >= 50

@@ -1,4 +1,4 @@
-"""Lens shading: scenes darkened towards their corners, and DNGs that say by how much."""
+"""Lenses that darken corners and bend lines, and DNGs that say by how much."""
 
 from __future__ import annotations
 
@@ -10,14 +10,23 @@ import pytest
 import torch
 
 from isp_env.dng import write_dng
+from isp_env.lens import Sensor, corrected
+from isp_env.opcodes import (
+    OPCODE_LIST_2,
+    OPCODE_LIST_3,
+    GainMap,
+    RadialGain,
+    Warp,
+    opcode_list,
+    read_opcodes,
+)
 from isp_env.raw import read_raw
-from isp_env.shading import OPCODE_LIST_2, OPCODE_LIST_3, GainMap, RadialGain, opcode_list, read_shading
 
 NEUTRAL = (0.5, 1.0, 0.625)
 MATRIX = np.array([[0.7034, -0.0804, -0.1014], [-0.4420, 1.2564, 0.2058], [-0.0851, 0.1994, 0.5758]])
 LIGHT = (0.3, 0.4, 0.2)  # of the even scene: red, green, blue
 HEIGHT, WIDTH = 120, 160
-WARP = struct.pack(">4I", 1, 0x01030000, 1, 8) + bytes(8)
+FISHEYE = struct.pack(">4I", 2, 0x01030000, 1, 8) + bytes(8)
 
 
 def bilinear_gains(corners: np.ndarray) -> np.ndarray:
@@ -65,7 +74,7 @@ def test_each_place_of_the_cell_is_evened_out_however_the_camera_was_held(tmp_pa
     # a demosaic mixes neighbours, which had other gains: a percent at the picture's rim
     for demosaic in ("half", "bilinear", "linear"):
         assert_even(path, within=0.02, demosaic=demosaic)
-    shaded = read_raw(path, demosaic="half", lens_shading=False).image
+    shaded = read_raw(path, demosaic="half", correct_lens=False).image
     assert shaded[1].max() / shaded[1].min() > 2
 
 
@@ -119,6 +128,73 @@ def test_a_radial_gain_counts_from_its_centre_to_the_farthest_corner(tmp_path, o
     assert_even(path, within=0.01, demosaic="half")
 
 
+def plaid(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Smooth waves at places that are shares of height and width."""
+    return 0.5 + 0.3 * np.sin(12 * rows) * np.cos(9 * columns + 0.5)
+
+
+@pytest.mark.parametrize("turned", range(8))
+def test_a_warp_straightens_what_the_lens_bent(turned):
+    """A scene drawn through the lens, by Newton's way back from bent to straight places, and its mend."""
+    terms, center = (0.85, 0.2, -0.03, 0.01, 0.004, -0.006), (0.45, 0.55)
+    height, width = 240, 320
+    farthest = np.hypot(0.55 * width, 0.55 * height)
+
+    def bent(x, y):
+        squared = x**2 + y**2
+        scale = terms[0] + terms[1] * squared + terms[2] * squared**2 + terms[3] * squared**3
+        return (
+            x * scale + 2 * terms[4] * x * y + terms[5] * (squared + 2 * x**2),
+            y * scale + 2 * terms[5] * x * y + terms[4] * (squared + 2 * y**2),
+        )
+
+    rows, columns = np.mgrid[0:height, 0:width] + 0.5
+    wanted = (columns - center[0] * width) / farthest, (rows - center[1] * height) / farthest
+    x, y = wanted
+    for _ in range(60):  # a fixed point, as the lens moves little
+        found = bent(x, y)
+        x, y = x + wanted[0] - found[0], y + wanted[1] - found[1]
+    drawn = plaid(y * farthest / height + center[1], x * farthest / width + center[0])
+    straight = plaid(rows / height, columns / width)
+    upright = [np.copy(picture) for picture in (drawn, straight)]
+    if turned & 2:
+        upright = [picture[::-1] for picture in upright]
+    if turned & 1:
+        upright = [picture[:, ::-1] for picture in upright]
+    if turned & 4:
+        upright = [picture.T for picture in upright]
+    image, expected = (torch.tensor(picture.copy()).float().expand(3, -1, -1).clone() for picture in upright)
+    mended = corrected(image, [Warp((terms,), center)], Sensor(height, width, turned))
+    inner = (slice(None), slice(20, -20), slice(20, -20))
+    torch.testing.assert_close(mended[inner], expected[inner], atol=1e-3, rtol=0.0)  # bicubic
+    assert (image - expected)[inner].abs().max() > 0.1
+
+
+def test_a_warp_brings_the_colours_together(tmp_path):
+    """Red and blue that a lens magnifies by a fiftieth more and less than green."""
+    rows, columns = ((np.mgrid[0:HEIGHT, 0:WIDTH] + 0.5).T / (HEIGHT, WIDTH)).T
+    scales = (1.02, 1.0, 0.98)
+    drawn = [plaid((rows - 0.5) / scale + 0.5, (columns - 0.5) / scale + 0.5) for scale in scales]
+    levels = np.rint(np.stack(drawn, axis=2) * 65535).astype(np.uint16)
+    warp = Warp(tuple((scale, 0.0, 0.0, 0.0, 0.0, 0.0) for scale in scales))
+    path = tmp_path / "fringes.dng"
+    write_dng(path, levels, (1.0, 1.0, 1.0), MATRIX, opcodes={OPCODE_LIST_3: opcode_list([warp])})
+    before, after = (read_raw(path, correct_lens=on).image[:, 4:-4, 4:-4] for on in (False, True))
+    assert (before[0] - before[2]).abs().max() > 0.05
+    torch.testing.assert_close(after[[0, 2]], after[[1, 1]], atol=3e-3, rtol=0.0)  # bicubic
+
+
+def test_gains_and_warps_are_applied_in_the_order_of_the_file():
+    halves = Warp(((0.5, 0.0, 0.0, 0.0, 0.0, 0.0),))
+    gain = RadialGain((1.0, 0.0, 0.0, 0.0, 0.0))
+    sensor = Sensor(HEIGHT, WIDTH)
+    first, last = (
+        corrected(torch.ones(3, HEIGHT, WIDTH), order, sensor) for order in ([gain, halves], [halves, gain])
+    )
+    assert first.max() == pytest.approx(1.25, abs=0.01)  # the corner shows what lay half as far out
+    assert last.max() == pytest.approx(2.0, abs=0.02)
+
+
 @pytest.mark.parametrize("highlights", ["keep", "clip"])
 def test_what_gains_take_beyond_saturation_is_saturated(tmp_path, highlights):
     corners = {place: np.full((2, 2), 3.0) for place in np.ndindex(2, 2)}
@@ -134,9 +210,9 @@ def test_what_gains_take_beyond_saturation_is_saturated(tmp_path, highlights):
 def test_opcodes_that_are_not_applied_are_named(tmp_path):
     path = tmp_path / "warped.dng"
     ones = dict.fromkeys(np.ndindex(2, 2), np.ones((HEIGHT, WIDTH)))
-    write_shaded(path, ones, {OPCODE_LIST_3: struct.pack(">I", 1) + WARP})
-    assert read_raw(path).notes == ("the file asks for the opcode WarpRectilinear, which is not applied",)
-    assert read_raw(path, lens_shading=False).notes == ()
+    write_shaded(path, ones, {OPCODE_LIST_3: struct.pack(">I", 1) + FISHEYE})
+    assert read_raw(path).notes == ("the file asks for the opcode WarpFisheye, which is not applied",)
+    assert read_raw(path, correct_lens=False).notes == ()
 
 
 whole = opcode_list([GainMap(np.full((2, 2, 1), 2.0, dtype=np.float32), (0, 0, HEIGHT, WIDTH))])
@@ -157,8 +233,8 @@ def test_a_broken_list_is_noted_and_the_picture_stays(tmp_path, content):
 def test_a_gopro_states_the_shading_of_its_lens(data_root):
     """Four maps of 23 x 23: 1 in the middle, 1.79 to 2.08 at the corners; the sensor lies mirrored."""
     path = data_root / "raws" / "GOPRO_HERO6.dng"
-    assert [gain.gains.shape for gain in read_shading(path).gains] == [(23, 23, 1)] * 4
-    plain, evened = (read_raw(path, demosaic="half", lens_shading=on).image for on in (False, True))
+    assert [gain.gains.shape for gain in read_opcodes(path)[0]] == [(23, 23, 1)] * 4
+    plain, evened = (read_raw(path, demosaic="half", correct_lens=on).image for on in (False, True))
     ratio = (evened / plain).where((evened < 1.0) & (plain > 0.005), torch.tensor(float("nan")))
     assert ratio[:, :4, :4].nanmean().item() == pytest.approx(1.948, abs=0.02)
     assert ratio[:, :4, -4:].nanmean().item() == pytest.approx(1.789, abs=0.02)

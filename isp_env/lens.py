@@ -1,0 +1,228 @@
+"""What a DNG says of its lens, applied: shading evened out, distortion straightened. LibRaw leaves both in.
+
+A phone's or an action camera's lens lets through a half or a quarter of the light at the corners, bends
+straight lines and shifts colours against each other. Its DNG holds the mend, as opcodes: `GainMap`,
+`RadialGain`, `Warp`. Gains are smooth, so what they multiply is the demosaicked image: any demosaic will do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from isp_env.opcodes import GainMap, Opcode, RadialGain, Warp
+
+_BAND = 64  # rows at a time: gains and places of a whole image would need more memory than the image
+
+
+def corrected(image: Tensor, opcodes: Sequence[Opcode], sensor: Sensor) -> Tensor:
+    """An image as its lens would have drawn it without shading and distortion.
+
+    Args:
+        image: ``(3, h, w)``, camera linear and upright, at any scale of the sensor; overwritten.
+        opcodes: what to apply, in order.
+        sensor: how the pixels lay.
+
+    Returns:
+        ``(3, h, w)``; its values may exceed those of `image`, and at edges fall below 0.
+    """
+    gains: list[GainMap | RadialGain] = []  # they are multiplied together, up to the next warp
+    for opcode in opcodes:
+        if not isinstance(opcode, Warp):
+            gains.append(opcode)
+            continue
+        _even_out(image, gains, sensor)
+        image, gains = _straightened(image, opcode, sensor), []
+    _even_out(image, gains, sensor)
+    return image
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """How a sensor's pixels lie.
+
+    Attributes:
+        height, width: of the sensor's image, before it is turned upright.
+        flip: see `isp_env.demosaic.upright`.
+        pattern: colours of a Bayer cell, see `isp_env.demosaic.bayer_pattern`; None for other mosaics and for
+            raws without one.
+        mosaic: whether there is one colour a pixel.
+    """
+
+    height: int
+    width: int
+    flip: int = 0
+    pattern: str | None = None
+    mosaic: bool = True
+
+    @property
+    def colors(self) -> tuple[int, ...]:
+        """What is seen at each place that gains tell apart: those of a Bayer cell, else the three colours."""
+        return tuple("RGB".index(letter) for letter in self.pattern or "RGB")
+
+    @property
+    def transposed(self) -> bool:
+        """Whether upright rows are the sensor's columns."""
+        return bool(self.flip & 4)
+
+    @staticmethod
+    def places(count: int, mirrored: bool) -> Tensor:
+        """Centres of `count` pixels along one side, as shares of it, in upright order."""
+        shares = (torch.arange(count, dtype=torch.float64) + 0.5) / count
+        return shares.flip(0) if mirrored else shares
+
+
+def _axes(image: Tensor, sensor: Sensor) -> tuple[Tensor, Tensor]:
+    """Where rows and columns of an upright image lie along the sensor's sides, in the image's order."""
+    height, width = image.shape[-2:]
+    size = (width, height) if sensor.transposed else (height, width)
+    rows = sensor.places(size[0], mirrored=bool(sensor.flip & 2))
+    columns = sensor.places(size[1], mirrored=bool(sensor.flip & 1))
+    return (columns, rows) if sensor.transposed else (rows, columns)
+
+
+def _even_out(image: Tensor, gains: Sequence[GainMap | RadialGain], sensor: Sensor) -> None:
+    """Multiply gains onto an upright image, in place."""
+    if not gains:
+        return
+    along, across = _axes(image, sensor)
+    for start in range(0, image.shape[1], _BAND):
+        part = along[start : start + _BAND]
+        for color, plane in enumerate(image[:, start : start + _BAND]):
+            if sensor.transposed:
+                band = _gains(gains, color, across, part, sensor).mT
+            else:
+                band = _gains(gains, color, part, across, sensor)
+            plane.mul_(band.to(plane))
+
+
+def _gains(
+    gains: Sequence[GainMap | RadialGain], color: int, rows: Tensor, columns: Tensor, sensor: Sensor
+) -> Tensor:
+    """Gains ``(rows, columns)`` of one colour, as the sensor lies: the mean of its places."""
+    places = [place for place, seen in enumerate(sensor.colors) if seen == color]
+    each = []
+    for place in places:
+        factors = (_gain(gain, rows, columns, sensor, place) for gain in gains)
+        known = [factor for factor in factors if factor is not None]
+        each.append(reduce(torch.mul, known) if known else torch.ones(len(rows), len(columns)))
+    return reduce(torch.add, each) / len(each)
+
+
+def _gain(
+    gain: GainMap | RadialGain, rows: Tensor, columns: Tensor, sensor: Sensor, place: int
+) -> Tensor | None:
+    """Gain ``(rows, columns)`` at one place of `Sensor.colors`; None where there is none."""
+    if isinstance(gain, RadialGain):
+        return _radial(gain, rows, columns, sensor)
+    plane = _plane(gain, sensor, place)
+    if plane is None:
+        return None
+    # linear interpolation is a product of matrices, rows times grid times columns
+    grid = torch.from_numpy(gain.gains[:, :, min(plane, gain.gains.shape[2] - 1)]).float()
+    vertical = _weights(rows, gain.origin[0], gain.spacing[0], grid.shape[0])
+    horizontal = _weights(columns, gain.origin[1], gain.spacing[1], grid.shape[1])
+    gains = vertical @ grid @ horizontal.mT
+    top, left, bottom, right = gain.area
+    inside = [
+        # half a pitch of slack: an area for one place of the cell may end a pixel early
+        (shares * size >= first - pitch / 2) & (shares * size <= last + pitch / 2)
+        for shares, size, first, last, pitch in (
+            (rows, sensor.height, top, bottom, gain.pitch[0]),
+            (columns, sensor.width, left, right, gain.pitch[1]),
+        )
+    ]
+    if all(bool(side.all()) for side in inside):
+        return gains
+    return torch.where(inside[0][:, None] & inside[1], gains, 1.0)
+
+
+def _plane(gain: GainMap, sensor: Sensor, place: int) -> int | None:
+    """Which plane of the map serves a place; None where the map leaves it alone."""
+    if sensor.mosaic:
+        if gain.pitch == (1, 1):
+            return 0
+        if sensor.pattern is None or any(pitch not in (1, 2) for pitch in gain.pitch):
+            return None  # another cell than Bayer's: no such file is known
+        touched = (
+            pitch == 1 or first % 2 == at
+            for pitch, first, at in zip(gain.pitch, gain.area[:2], divmod(place, 2), strict=True)
+        )
+        return 0 if all(touched) else None
+    plane = place - gain.planes[0]
+    return plane if 0 <= plane < gain.planes[1] else None
+
+
+def _weights(shares: Tensor, origin: float, spacing: float, count: int) -> Tensor:
+    """Weights ``(n, count)`` of the grid's lines at each place; beyond the grid the last line holds."""
+    at = ((shares - origin) / spacing if count > 1 else torch.zeros_like(shares)).clamp(0, count - 1)
+    lines = torch.arange(count, dtype=torch.float64)
+    return (1 - (at[:, None] - lines).abs()).clamp(min=0).float()
+
+
+def _radial(gain: RadialGain, rows: Tensor, columns: Tensor, sensor: Sensor) -> Tensor:
+    x, y = _offsets(gain.center, rows, columns, sensor)
+    squared = (y**2)[:, None] + x**2
+    gains = torch.zeros_like(squared)
+    for term in reversed(gain.terms):
+        gains = (gains + term) * squared
+    return 1 + gains
+
+
+def _offsets(
+    center: tuple[float, float], rows: Tensor, columns: Tensor, sensor: Sensor
+) -> tuple[Tensor, Tensor]:
+    """Horizontal and vertical offsets from a centre, in units of the distance to the farthest corner."""
+    farthest = _farthest(center, sensor)
+    x = (columns - center[0]) * sensor.width / farthest
+    y = (rows - center[1]) * sensor.height / farthest
+    return x.float(), y.float()
+
+
+def _farthest(center: tuple[float, float], sensor: Sensor) -> float:
+    """Pixels from a centre to the corner that is farthest from it."""
+    sides = zip(center, (sensor.width, sensor.height), strict=True)
+    return float(sum((max(share, 1 - share) * size) ** 2 for share, size in sides) ** 0.5)
+
+
+def _straightened(image: Tensor, warp: Warp, sensor: Sensor) -> Tensor:
+    """An upright image resampled by a warp, bicubically; what lies beyond its edges is the edge."""
+    along, across = _axes(image, sensor)
+    straight = torch.empty_like(image)
+    for start in range(0, image.shape[1], _BAND):
+        part = along[start : start + _BAND]
+        rows, columns = (across, part) if sensor.transposed else (part, across)
+        places = [_places(warp, terms, rows, columns, sensor) for terms in warp.planes]
+        for color in range(3):
+            grid = places[color % len(places)].to(image)
+            straight[color, start : start + _BAND] = F.grid_sample(
+                image[None, color : color + 1], grid[None], "bicubic", "border", align_corners=False
+            )[0, 0]
+    return straight
+
+
+def _places(warp: Warp, terms: tuple[float, ...], rows: Tensor, columns: Tensor, sensor: Sensor) -> Tensor:
+    """Where upright pixels of some of the sensor's rows and columns are found, as `grid_sample` counts."""
+    x, y = _offsets(warp.center, rows, columns, sensor)
+    x, y = x[None, :], y[:, None]
+    k0, k1, k2, k3, t0, t1 = terms
+    squared = x**2 + y**2
+    scale = k0 + squared * (k1 + squared * (k2 + squared * k3))
+    crossed = 2 * x * y
+    farthest = _farthest(warp.center, sensor)
+    across = x * scale + t0 * crossed + t1 * (squared + 2 * x**2)
+    down = y * scale + t1 * crossed + t0 * (squared + 2 * y**2)
+    column = warp.center[0] + across * (farthest / sensor.width)
+    row = warp.center[1] + down * (farthest / sensor.height)
+    if sensor.flip & 1:
+        column = 1 - column
+    if sensor.flip & 2:
+        row = 1 - row
+    if sensor.transposed:
+        column, row = row.mT, column.mT
+    return torch.stack([column, row], dim=-1) * 2 - 1
