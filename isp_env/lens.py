@@ -17,7 +17,8 @@ from torch import Tensor
 
 from isp_env.opcodes import GainMap, Opcode, RadialGain, Warp
 
-_BAND = 64  # rows at a time: gains and places of a whole image would need more memory than the image
+_BAND = 128  # rows at a time: gains and places of a whole image would need more memory than the image
+_STILL = (1.0, 0.0, 0.0, 0.0, 0.0, 0.0)  # the terms of a warp that moves nothing
 
 
 def corrected(image: Tensor, opcodes: Sequence[Opcode], sensor: Sensor) -> Tensor:
@@ -193,36 +194,46 @@ def _farthest(center: tuple[float, float], sensor: Sensor) -> float:
 def _straightened(image: Tensor, warp: Warp, sensor: Sensor) -> Tensor:
     """An upright image resampled by a warp, bicubically; what lies beyond its edges is the edge."""
     along, across = _axes(image, sensor)
-    straight = torch.empty_like(image)
+    straight = image.clone()
     for start in range(0, image.shape[1], _BAND):
         part = along[start : start + _BAND]
         rows, columns = (across, part) if sensor.transposed else (part, across)
-        places = [_places(warp, terms, rows, columns, sensor) for terms in warp.planes]
-        for color in range(3):
-            grid = places[color % len(places)].to(image)
-            straight[color, start : start + _BAND] = F.grid_sample(
-                image[None, color : color + 1], grid[None], "bicubic", "border", align_corners=False
-            )[0, 0]
+        for terms, colors in _planes(warp):
+            grid = _places(terms, warp.center, rows, columns, sensor).to(image)
+            straight[colors, start : start + _BAND] = F.grid_sample(
+                image[None, colors], grid[None], "bicubic", "border", align_corners=False
+            )[0]
     return straight
 
 
-def _places(warp: Warp, terms: tuple[float, ...], rows: Tensor, columns: Tensor, sensor: Sensor) -> Tensor:
+def _planes(warp: Warp) -> list[tuple[tuple[float, ...], slice]]:
+    """The terms of a warp and the colours that each moves; those that stay are left out."""
+    whole = len(warp.planes) == 1
+    colors = [slice(None)] if whole else [slice(color, color + 1) for color in range(3)]
+    each = zip(warp.planes, colors, strict=True)
+    return [(terms, moved) for terms, moved in each if tuple(terms) != _STILL]
+
+
+def _places(
+    terms: tuple[float, ...], center: tuple[float, float], rows: Tensor, columns: Tensor, sensor: Sensor
+) -> Tensor:
     """Where upright pixels of some of the sensor's rows and columns are found, as `grid_sample` counts."""
-    x, y = _offsets(warp.center, rows, columns, sensor)
-    x, y = x[None, :], y[:, None]
     k0, k1, k2, k3, t0, t1 = terms
-    squared = x**2 + y**2
+    x, y = _offsets(center, rows, columns, sensor)
+    squared = (y**2)[:, None] + x**2
     scale = k0 + squared * (k1 + squared * (k2 + squared * k3))
-    crossed = 2 * x * y
-    farthest = _farthest(warp.center, sensor)
-    across = x * scale + t0 * crossed + t1 * (squared + 2 * x**2)
-    down = y * scale + t1 * crossed + t0 * (squared + 2 * y**2)
-    column = warp.center[0] + across * (farthest / sensor.width)
-    row = warp.center[1] + down * (farthest / sensor.height)
-    if sensor.flip & 1:
-        column = 1 - column
-    if sensor.flip & 2:
-        row = 1 - row
+    # `grid_sample` counts from -1 to 1, and a mirrored side the other way round
+    wide, high = (
+        2 * _farthest(center, sensor) / size * (-1 if sensor.flip & bit else 1)
+        for size, bit in ((sensor.width, 1), (sensor.height, 2))
+    )
+    column, row = scale * (wide * x), scale * (high * y)[:, None]
+    if t0 or t1:
+        crossed = 2 * y[:, None] * x
+        column += wide * (t0 * crossed + t1 * (squared + 2 * x**2))
+        row += high * (t1 * crossed + t0 * (squared + 2 * (y**2)[:, None]))
+    column += (2 * center[0] - 1) * (-1 if sensor.flip & 1 else 1)
+    row += (2 * center[1] - 1) * (-1 if sensor.flip & 2 else 1)
     if sensor.transposed:
         column, row = row.mT, column.mT
-    return torch.stack([column, row], dim=-1) * 2 - 1
+    return torch.stack([column, row], dim=-1)
