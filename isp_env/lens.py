@@ -17,7 +17,7 @@ from torch import Tensor
 
 from isp_env.opcodes import GainMap, Opcode, RadialGain, Warp
 
-_BAND = 128  # rows at a time: gains and places of a whole image would need more memory than the image
+_BAND = 64  # rows at a time: gains and places of a whole image would need more memory than the image
 _STILL = (1.0, 0.0, 0.0, 0.0, 0.0, 0.0)  # the terms of a warp that moves nothing
 
 
@@ -200,10 +200,16 @@ def _straightened(image: Tensor, warp: Warp, sensor: Sensor) -> Tensor:
         rows, columns = (across, part) if sensor.transposed else (part, across)
         for terms, colors in _planes(warp):
             grid = _places(terms, warp.center, rows, columns, sensor).to(image)
-            straight[colors, start : start + _BAND] = F.grid_sample(
-                image[None, colors], grid[None], "bicubic", "border", align_corners=False
-            )[0]
+            straight[colors, start : start + _BAND] = _sampled(image[colors], grid)
     return straight
+
+
+def _sampled(image: Tensor, grid: Tensor) -> Tensor:
+    """An image ``(C, H, W)`` at the places ``(h, w, 2)`` of `grid`: ``(C, h, w)``."""
+    # on a CPU torch shares out the work by the entries of a batch: each row is one
+    batch = image.expand(len(grid), -1, -1, -1)
+    rows = F.grid_sample(batch, grid[:, None], "bicubic", "border", align_corners=False)
+    return rows[:, :, 0].transpose(0, 1)
 
 
 def _planes(warp: Warp) -> list[tuple[tuple[float, ...], slice]]:
