@@ -7,7 +7,7 @@ straight lines and shifts colours against each other. Its DNG holds the mend, as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -32,15 +32,16 @@ def corrected(image: Tensor, opcodes: Sequence[Opcode], sensor: Sensor) -> Tenso
     Returns:
         ``(3, h, w)``; its values may exceed those of `image`, and at edges fall below 0.
     """
+    lying = image.mT if sensor.transposed else image
     gains: list[GainMap | RadialGain] = []  # they are multiplied together, up to the next warp
     for opcode in opcodes:
         if not isinstance(opcode, Warp):
             gains.append(opcode)
             continue
-        _even_out(image, gains, sensor)
-        image, gains = _straightened(image, opcode, sensor), []
-    _even_out(image, gains, sensor)
-    return image
+        _even_out(lying, gains, sensor)
+        lying, gains = _straightened(lying, opcode, sensor), []
+    _even_out(lying, gains, sensor)
+    return lying.mT.contiguous() if sensor.transposed else lying
 
 
 @dataclass(frozen=True)
@@ -71,76 +72,60 @@ class Sensor:
         """Whether upright rows are the sensor's columns."""
         return bool(self.flip & 4)
 
-    @staticmethod
-    def places(count: int, mirrored: bool) -> Tensor:
-        """Centres of `count` pixels along one side, as shares of it, in upright order."""
-        shares = (torch.arange(count, dtype=torch.float64) + 0.5) / count
-        return shares.flip(0) if mirrored else shares
+    def axes(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Centres of an image's rows and columns as shares of the sensor's sides, float64 on the CPU.
 
-
-def _axes(image: Tensor, sensor: Sensor) -> tuple[Tensor, Tensor]:
-    """Where rows and columns of an upright image lie along the sensor's sides, in the image's order."""
-    height, width = image.shape[-2:]
-    size = (width, height) if sensor.transposed else (height, width)
-    rows = sensor.places(size[0], mirrored=bool(sensor.flip & 2))
-    columns = sensor.places(size[1], mirrored=bool(sensor.flip & 1))
-    return (columns, rows) if sensor.transposed else (rows, columns)
+        The image is upright but for a transpose, which has been undone; its sides may still be mirrored.
+        """
+        height, width = image.shape[-2:]
+        rows, columns = (
+            (torch.arange(count, dtype=torch.float64) + 0.5) / count for count in (height, width)
+        )
+        return rows.flip(0) if self.flip & 2 else rows, columns.flip(0) if self.flip & 1 else columns
 
 
 def _even_out(image: Tensor, gains: Sequence[GainMap | RadialGain], sensor: Sensor) -> None:
-    """Multiply gains onto an upright image, in place."""
-    if not gains:
-        return
-    along, across = _axes(image, sensor)
-    for start in range(0, image.shape[1], _BAND):
-        part = along[start : start + _BAND]
-        for color, plane in enumerate(image[:, start : start + _BAND]):
-            if sensor.transposed:
-                band = _gains(gains, color, across, part, sensor).mT
-            else:
-                band = _gains(gains, color, part, across, sensor)
-            plane.mul_(band.to(plane))
+    """Multiply gains onto an image that lies as the sensor does, in place."""
+    for color, plane in enumerate(image if gains else ()):
+        places = [place for place, seen in enumerate(sensor.colors) if seen == color]
+        factors = [
+            [factor for gain in gains if (factor := _factor(gain, image, sensor, place))] for place in places
+        ]
+        for start in range(0, len(plane), _BAND):
+            band = slice(start, start + _BAND)
+            each = [reduce(torch.mul, (factor(band) for factor in known)) for known in factors if known]
+            if len(each) < len(places):
+                each += [torch.ones_like(plane[band])] * (len(places) - len(each))
+            plane[band] *= reduce(torch.add, each) / len(each) if len(each) > 1 else each[0]
 
 
-def _gains(
-    gains: Sequence[GainMap | RadialGain], color: int, rows: Tensor, columns: Tensor, sensor: Sensor
-) -> Tensor:
-    """Gains ``(rows, columns)`` of one colour, as the sensor lies: the mean of its places."""
-    places = [place for place, seen in enumerate(sensor.colors) if seen == color]
-    each = []
-    for place in places:
-        factors = (_gain(gain, rows, columns, sensor, place) for gain in gains)
-        known = [factor for factor in factors if factor is not None]
-        each.append(reduce(torch.mul, known) if known else torch.ones(len(rows), len(columns)))
-    return reduce(torch.add, each) / len(each)
-
-
-def _gain(
-    gain: GainMap | RadialGain, rows: Tensor, columns: Tensor, sensor: Sensor, place: int
-) -> Tensor | None:
-    """Gain ``(rows, columns)`` at one place of `Sensor.colors`; None where there is none."""
+def _factor(
+    gain: GainMap | RadialGain, image: Tensor, sensor: Sensor, place: int
+) -> Callable[[slice], Tensor] | None:
+    """What makes gains ``(band, w)`` of a band of rows, at a place of `Sensor.colors`; None for none."""
+    rows, columns = sensor.axes(image)
     if isinstance(gain, RadialGain):
-        return _radial(gain, rows, columns, sensor)
+        x, y = (offsets.to(image) for offsets in _offsets(gain.center, rows, columns, sensor))
+        return lambda band: _polynomial(gain.terms, (y**2)[band, None] + x**2)
     plane = _plane(gain, sensor, place)
     if plane is None:
         return None
     # linear interpolation is a product of matrices, rows times grid times columns
-    grid = torch.from_numpy(gain.gains[:, :, min(plane, gain.gains.shape[2] - 1)]).float()
-    vertical = _weights(rows, gain.origin[0], gain.spacing[0], grid.shape[0])
-    horizontal = _weights(columns, gain.origin[1], gain.spacing[1], grid.shape[1])
-    gains = vertical @ grid @ horizontal.mT
+    grid = torch.from_numpy(gain.gains[:, :, min(plane, gain.gains.shape[2] - 1)]).double()
+    vertical = (_weights(rows, gain.origin[0], gain.spacing[0], grid.shape[0]) @ grid).to(image)
+    horizontal = _weights(columns, gain.origin[1], gain.spacing[1], grid.shape[1]).mT.to(image).contiguous()
     top, left, bottom, right = gain.area
-    inside = [
+    above, beside = (
         # half a pitch of slack: an area for one place of the cell may end a pixel early
-        (shares * size >= first - pitch / 2) & (shares * size <= last + pitch / 2)
+        ((shares * size >= first - pitch / 2) & (shares * size <= last + pitch / 2)).to(image.device)
         for shares, size, first, last, pitch in (
             (rows, sensor.height, top, bottom, gain.pitch[0]),
             (columns, sensor.width, left, right, gain.pitch[1]),
         )
-    ]
-    if all(bool(side.all()) for side in inside):
-        return gains
-    return torch.where(inside[0][:, None] & inside[1], gains, 1.0)
+    )
+    if above.all() and beside.all():
+        return lambda band: vertical[band] @ horizontal
+    return lambda band: torch.where(above[band, None] & beside, vertical[band] @ horizontal, 1.0)
 
 
 def _plane(gain: GainMap, sensor: Sensor, place: int) -> int | None:
@@ -163,14 +148,13 @@ def _weights(shares: Tensor, origin: float, spacing: float, count: int) -> Tenso
     """Weights ``(n, count)`` of the grid's lines at each place; beyond the grid the last line holds."""
     at = ((shares - origin) / spacing if count > 1 else torch.zeros_like(shares)).clamp(0, count - 1)
     lines = torch.arange(count, dtype=torch.float64)
-    return (1 - (at[:, None] - lines).abs()).clamp(min=0).float()
+    return (1 - (at[:, None] - lines).abs()).clamp(min=0)
 
 
-def _radial(gain: RadialGain, rows: Tensor, columns: Tensor, sensor: Sensor) -> Tensor:
-    x, y = _offsets(gain.center, rows, columns, sensor)
-    squared = (y**2)[:, None] + x**2
+def _polynomial(terms: Sequence[float], squared: Tensor) -> Tensor:
+    """``1 + k0 r^2 + k1 r^4 + ...``"""
     gains = torch.zeros_like(squared)
-    for term in reversed(gain.terms):
+    for term in reversed(terms):
         gains = (gains + term) * squared
     return 1 + gains
 
@@ -192,14 +176,12 @@ def _farthest(center: tuple[float, float], sensor: Sensor) -> float:
 
 
 def _straightened(image: Tensor, warp: Warp, sensor: Sensor) -> Tensor:
-    """An upright image resampled by a warp, bicubically; what lies beyond its edges is the edge."""
-    along, across = _axes(image, sensor)
+    """An image that lies as the sensor does, resampled bicubically; beyond its edges is the edge."""
+    rows, columns = sensor.axes(image)
     straight = image.clone()
-    for start in range(0, image.shape[1], _BAND):
-        part = along[start : start + _BAND]
-        rows, columns = (across, part) if sensor.transposed else (part, across)
+    for start in range(0, len(rows), _BAND):
         for terms, colors in _planes(warp):
-            grid = _places(terms, warp.center, rows, columns, sensor).to(image)
+            grid = _places(terms, warp.center, rows[start : start + _BAND], columns, sensor).to(image)
             straight[colors, start : start + _BAND] = _sampled(image[colors], grid)
     return straight
 
@@ -223,7 +205,7 @@ def _planes(warp: Warp) -> list[tuple[tuple[float, ...], slice]]:
 def _places(
     terms: tuple[float, ...], center: tuple[float, float], rows: Tensor, columns: Tensor, sensor: Sensor
 ) -> Tensor:
-    """Where upright pixels of some of the sensor's rows and columns are found, as `grid_sample` counts."""
+    """Where the pixels of some rows are found: ``(rows, columns, 2)``, as `grid_sample` counts."""
     k0, k1, k2, k3, t0, t1 = terms
     x, y = _offsets(center, rows, columns, sensor)
     squared = (y**2)[:, None] + x**2
@@ -240,6 +222,4 @@ def _places(
         row += high * (t1 * crossed + t0 * (squared + 2 * (y**2)[:, None]))
     column += (2 * center[0] - 1) * (-1 if sensor.flip & 1 else 1)
     row += (2 * center[1] - 1) * (-1 if sensor.flip & 2 else 1)
-    if sensor.transposed:
-        column, row = row.mT, column.mT
     return torch.stack([column, row], dim=-1)
