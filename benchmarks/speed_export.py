@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import functools
+import resource
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import rawpy
@@ -27,6 +31,8 @@ from isp_env.sources import RawFolder
 
 _WRITTEN_SIZE = (480, 640)  # height and width of the raws that are made of embedded photographs
 _FILES, _QUICK_FILES = 8, 2
+
+Run: TypeAlias = Callable[[RawFrame, Path], Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,26 +71,19 @@ def _camera_raws(inputs: list[Path]) -> list[Path]:
 
 
 def _figures(options: ExportSpeedOptions, paths: list[Path], device: str) -> Findings:
-    space = ParameterSpace(TUNE_PARAMETERS)
-    pipeline = Pipeline(space)
-    half = space.to_physical(torch.full((1, len(space)), 0.5))[0]
+    pipeline, half = _at_half()
     frames = [_to(read_raw(path), device) for path in paths]
-    megapixels = sum(frame.image[0].numel() for frame in frames) / 1e6
-    neutral = space.neutral_values(1)[0]
-
-    def write(pixels: np.ndarray) -> None:
-        Image.fromarray(np.ascontiguousarray(pixels)).save(target, quality=95)
+    neutral = pipeline.space.neutral_values(1)[0]
+    largest = max(zip(frames, paths, strict=True), key=lambda pair: pair[0].image.numel())
 
     def export(frame: RawFrame, path: Path) -> None:
-        image = pipeline.render_full(_to(read_raw(path), device), half)
-        write((image * 255).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy())
+        _export(path, pipeline, half, device, target)
 
-    def libraw_export() -> None:
-        for path in paths:
-            with rawpy.imread(str(path)) as raw:
-                write(raw.postprocess())
+    def libraw_export(frame: RawFrame, path: Path) -> None:
+        with rawpy.imread(str(path)) as raw:
+            _write(raw.postprocess(), target)
 
-    runs: dict[str, Callable[[RawFrame, Path], Any]] = {
+    runs: dict[str, Run] = {
         "decode": lambda frame, path: read_raw(path),
         "render, neutral": lambda frame, path: pipeline.render_full(frame, neutral),
         "render, default parameters at half": lambda frame, path: pipeline.render_full(frame, half),
@@ -93,30 +92,72 @@ def _figures(options: ExportSpeedOptions, paths: list[Path], device: str) -> Fin
         target = Path(folder) / "picture.jpg"
         pairs = list(zip(frames, paths, strict=True))
 
-        def beside(limit_name: str, limit: Callable[[], Any], runs: Mapping[str, Any]) -> list[Figure]:
+        def beside(
+            limit_name: str, limit: Run, runs: Mapping[str, Run], pairs: list[tuple[RawFrame, Path]] = pairs
+        ) -> list[Figure]:
             return figures_beside(
                 {name: functools.partial(_over, run, pairs) for name, run in runs.items()},
                 limit_name,
-                limit,
+                functools.partial(_over, limit, pairs),
                 unit="Mpixel",
-                items=megapixels,
+                items=_megapixels([frame for frame, _ in pairs]),
                 repeats=options.repeats,
                 device=device,
             )
 
-        figures = beside("LibRaw's postprocess", lambda: [_libraw(path) for path in paths], runs)
-        whole = {"decode, render at half, write a JPEG": export}
-        figures += beside("LibRaw's default postprocess and a JPEG", libraw_export, whole)
+        figures = beside("LibRaw's postprocess", lambda frame, path: _libraw(path), runs)
+        whole, limit_name = "decode, render at half, write a JPEG", "LibRaw's default postprocess and a JPEG"
+        figures += beside(limit_name, libraw_export, {whole: export})
+        figures += beside(
+            limit_name, libraw_export, {f"the same, {largest[1].name} alone": export}, [largest]
+        )
+        peak = _peak_memory(largest[1], device, target)
     sizes = ", ".join(sorted({f"{f.image.shape[2]}x{f.image.shape[1]}" for f in frames}))
     remark = (
-        f"{len(paths)} raws ({sizes}), {megapixels:.1f} Mpixel. LibRaw unpacks, demosaics (PPG, as here) and "
-        "renders to 16 bits with the camera's balance: the picture before any enhancement. Its default, "
-        "which whole exports stand beside, is AHD, 8 bits, daylight balance and automatic brightness."
+        f"{len(paths)} raws ({sizes}), {_megapixels(frames):.1f} Mpixel. LibRaw unpacks, demosaics (PPG, as "
+        "here) and renders to 16 bits with the camera's balance: the picture before any enhancement. Its "
+        "default, which whole exports stand beside, is AHD, 8 bits, daylight balance, automatic brightness. "
+        f"{largest[1].name} ({_megapixels([largest[0]]):.1f} Mpixel), exported so by a process of its own, "
+        f"takes {peak:.2f} GiB of memory at its peak, all that the process loads included."
     )
     return Findings(figures, [remark])
 
 
-def _over(run: Callable[[RawFrame, Path], Any], pairs: list[tuple[RawFrame, Path]]) -> None:
+def _megapixels(frames: list[RawFrame]) -> float:
+    return sum(frame.image[0].numel() for frame in frames) / 1e6
+
+
+def _at_half() -> tuple[Pipeline, torch.Tensor]:
+    """The pipeline and its default parameters, each half-way to its upper end."""
+    space = ParameterSpace(TUNE_PARAMETERS)
+    return Pipeline(space), space.to_physical(torch.full((1, len(space)), 0.5))[0]
+
+
+def _export(path: Path, pipeline: Pipeline, values: torch.Tensor, device: str, target: Path) -> None:
+    image = pipeline.render_full(_to(read_raw(path), device), values)
+    _write((image * 255).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy(), target)
+
+
+def _write(pixels: np.ndarray, target: Path) -> None:
+    Image.fromarray(np.ascontiguousarray(pixels)).save(target, quality=95)
+
+
+def _peak_memory(path: Path, device: str, target: Path) -> float:
+    """GiB of resident memory that a new process comes to while it exports a raw."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(_export_alone, path, device, target).result()
+
+
+def _export_alone(path: Path, device: str, target: Path) -> float:
+    _export(path, *_at_half(), device, target)
+    if sys.platform == "darwin":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30
+    # Linux's getrusage knows no less than what the parent process had when it started this one
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) / 2**20
+
+
+def _over(run: Run, pairs: list[tuple[RawFrame, Path]]) -> None:
     for frame, path in pairs:
         run(frame, path)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -104,9 +105,15 @@ def test_export_stands_beside_libraw(tmp_path: Path) -> None:
     photograph = next(iter(embedded_photographs().values()))
     write_scene(tmp_path / "raws", "scene", photograph, 1, (64, 86), generator=torch.Generator())
     figures = run("export", tmp_path / "out", "--raws", str(tmp_path / "raws"))
-    assert len(figures) == 4
-    of_whole = figures.pop("decode, render at half, write a JPEG")
-    assert of_whole["limit"] == "LibRaw's default postprocess and a JPEG"
+    assert len(figures) == 5
+    whole = [
+        figures.pop(name) for name in ("decode, render at half, write a JPEG", "the same, scene-00.dng alone")
+    ]
+    assert {figure["limit"] for figure in whole} == {"LibRaw's default postprocess and a JPEG"}
+    report = json.loads((tmp_path / "out" / "record.json").read_text())["report"]
+    gibibytes = re.search(r"takes (\d\.\d\d) GiB", report)
+    assert gibibytes is not None
+    assert 0.2 < float(gibibytes[1]) < 4.0  # torch alone is more than the first
     assert {figure["limit"] for figure in figures.values()} == {"LibRaw's postprocess"}
     assert figures["decode"]["unit"] == "Mpixel"
 
