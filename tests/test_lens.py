@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 from isp_env.dng import write_dng
@@ -205,6 +206,20 @@ def test_what_gains_take_beyond_saturation_is_saturated(tmp_path, highlights):
     limits = torch.tensor([1.0, 1.0, 1.0]) if highlights == "keep" else torch.tensor(NEUTRAL)
     expected = torch.minimum(3 * torch.tensor(LIGHT), limits)
     torch.testing.assert_close(image, expected, rtol=0.002, atol=0.0)
+
+
+def test_opcodes_are_those_of_the_raw_and_not_of_a_preview(tmp_path):
+    """As Adobe's converter lays files out: a preview first, the raw in a directory of its own below it."""
+    path = tmp_path / "converted.dng"
+    gains = [opcode_list([RadialGain((k, 0.0, 0.0, 0.0, 0.0))]) for k in (0.1, 0.2)]
+    tags = [[(OPCODE_LIST_3, 7, len(content), content, True)] for content in gains]
+    with tifffile.TiffWriter(path) as tiff:
+        tiff.write(np.zeros((8, 8, 3), np.uint8), photometric="rgb", subifds=1, extratags=tags[0])
+        tiff.write(np.zeros((HEIGHT, WIDTH), np.uint16), photometric=32803, extratags=tags[1])
+    ((found,), notes) = read_opcodes(path)
+    assert isinstance(found, RadialGain)
+    assert found.terms[0] == 0.2
+    assert notes == ()
 
 
 def test_opcodes_that_are_not_applied_are_named(tmp_path):
