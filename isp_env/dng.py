@@ -19,7 +19,7 @@ from attiqa.files import atomic_path
 BAYER_PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
 XTRANS_PATTERN = "GBGGRGRGRBGBGBGGRGGRGGBGBGBRGRGRGGBG"  # Fujifilm's 6 x 6 cell
 
-_CFA, _LINEAR_RAW = 32803, 34892  # PhotometricInterpretation
+CFA, LINEAR_RAW = 32803, 34892  # PhotometricInterpretation
 _D65 = 21  # CalibrationIlluminant1
 _BYTE, _ASCII, _SHORT, _RATIONAL, _UNDEFINED, _SRATIONAL = 1, 2, 3, 5, 7, 10  # TIFF field types
 _DENOMINATOR = 1_000_000
@@ -85,7 +85,7 @@ def write_dng(
         tifffile.imwrite(
             temporary,
             pixels,
-            photometric=_CFA if mosaic else _LINEAR_RAW,
+            photometric=CFA if mosaic else LINEAR_RAW,
             planarconfig=None if mosaic else "contig",
             metadata=None,
             software="attiqa",

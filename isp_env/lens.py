@@ -106,7 +106,8 @@ def _factor(
     rows, columns = sensor.axes(image)
     if isinstance(gain, RadialGain):
         x, y = (offsets.to(image) for offsets in _offsets(gain.center, rows, columns, sensor))
-        return lambda band: _polynomial(gain.terms, (y**2)[band, None] + x**2)
+        across, down = x**2, (y**2)[:, None]
+        return lambda band: _polynomial(gain.terms, down[band] + across)
     plane = _plane(gain, sensor, place)
     if plane is None:
         return None

@@ -15,6 +15,8 @@ from typing import TypeAlias
 import numpy as np
 import tifffile
 
+from isp_env.dng import CFA, LINEAR_RAW
+
 OPCODE_LIST_2, OPCODE_LIST_3 = 51009, 51022  # TIFF tags: before and after the demosaic
 _WARP_RECTILINEAR, _FIX_VIGNETTE_RADIAL, _GAIN_MAP = 1, 3, 9
 # LibRaw applies MapTable and MapPolynomial itself, to the lossy DNGs that need them
@@ -30,7 +32,6 @@ _OTHERS = {
     13: "ScalePerColumn",
     14: "WarpRectilinear2",
 }
-_RAW_KINDS = (32803, 34892)  # PhotometricInterpretation: a mosaic, a linear raw
 _OPTIONAL = 1  # flag: a reader that does not know the opcode may go on
 _DNG_1_3 = 0x01030000  # the version in which these opcodes came
 _HEADER, _AREA, _GRID, _RADIAL = ">4I", ">8I", ">2I4dI", ">7d"
@@ -144,7 +145,7 @@ def _opcode_lists(path: Path) -> Iterable[bytes]:
     """The lists 2 and 3 of the file's raw image, the largest of those that are no preview."""
     with tifffile.TiffFile(path) as tiff:
         pages = [page for first in tiff.pages for page in (first, *(first.pages or ()))]
-        raws = [page for page in pages if page.tags.valueof("PhotometricInterpretation") in _RAW_KINDS]
+        raws = [page for page in pages if page.tags.valueof("PhotometricInterpretation") in (CFA, LINEAR_RAW)]
         if raws:
             largest = max(raws, key=lambda page: page.imagelength * page.imagewidth)
             for tag in (OPCODE_LIST_2, OPCODE_LIST_3):

@@ -117,8 +117,7 @@ def read_raw(
         notes: list[str] = []
         # before anything is rendered: half_size overwrites what LibRaw says of the mosaic
         register = demosaic is None and _half_will_do(raw, short_side)
-        pattern, flip, saturated = bayer_pattern(raw), raw.sizes.flip, saturation(raw)
-        sensor = Sensor(raw.sizes.height, raw.sizes.width, flip, pattern, raw.raw_pattern is not None)
+        sensor, saturated = _sensor(raw), saturation(raw)
         demosaic = _chosen(raw, short_side, demosaic, highlights)
         mosaic = read_mosaic(raw, saturated) if demosaic == "bilinear" else None
         gains = _balance(raw, balance, notes)
@@ -137,18 +136,13 @@ def read_raw(
         else:
             image = _camera_linear(raw, gains, highlights, _options(demosaic) | {"user_sat": white})
             matrix = _color_matrix(raw, notes)
-    if register and pattern is not None:
-        image = register_half(image, pattern, flip)
+    if register and sensor.pattern is not None:
+        image = register_half(image, sensor.pattern, sensor.flip)
     white_balance = torch.from_numpy(gains[:3]).float()
     white_point = 1.0 / white_balance.to(image.device)
-    opcodes, left_out = read_opcodes(path) if correct_lens else ((), ())
-    notes.extend(left_out)
-    if opcodes:
-        image = corrected(image, opcodes, sensor).clamp_(min=0.0)
-        if highlights == "keep":
-            image.clamp_(max=1.0)
-        elif highlights == "clip":
-            torch.minimum(image, white_point[:, None, None], out=image)
+    if correct_lens:
+        saturates = {"keep": torch.ones_like(white_point), "clip": white_point}.get(highlights)
+        image = _lens_corrected(image, path, sensor, saturates, notes)
     if highlights == "keep":
         image = _shrink_below_white(image, short_side, white_point)
     else:
@@ -161,6 +155,24 @@ def read_raw(
         digest=file_digest(path),
         notes=tuple(notes),
     )
+
+
+def _sensor(raw: rawpy.RawPy) -> Sensor:
+    """How the pixels lie in an opened raw of which nothing has been rendered yet."""
+    sizes = raw.sizes
+    return Sensor(sizes.height, sizes.width, sizes.flip, bayer_pattern(raw), raw.raw_pattern is not None)
+
+
+def _lens_corrected(
+    image: Tensor, path: str | Path, sensor: Sensor, saturates: Tensor | None, notes: list[str]
+) -> Tensor:
+    """The image as the file's opcodes mend it, at most `saturates` ``(3,)``; None sets no limit."""
+    opcodes, left_out = read_opcodes(path)
+    notes.extend(left_out)
+    if not opcodes:
+        return image
+    image = corrected(image, opcodes, sensor).clamp_(min=0.0)
+    return image if saturates is None else torch.minimum(image, saturates[:, None, None], out=image)
 
 
 def read_libraw_auto(path: str | Path, short_side: int | None = None) -> Tensor:
