@@ -1,4 +1,5 @@
-"""How a score of a render rises with each of its parameters: one backward pass through the very pipeline.
+"""How a score of a render rises with each of its parameters: backwards through the score to the pixels, and
+from there through the very pipeline.
 
 The pipeline writes into buffers of its own, again and again, because that is fastest, and autograd refuses
 such writes. So that there is one pipeline and not two, they are made good here: what would be written by
@@ -37,17 +38,48 @@ class Copying(TorchFunctionMode):
 
 @contextmanager
 def tracing() -> Iterator[None]:
-    """Where renders of `Pipeline.traced` are made, scored and gone back through."""
+    """Where renders of `Pipeline.traced` are made and gone back through.
+
+    Each operation costs more here than the arithmetic of a small one, so networks score outside.
+    """
     with torch.enable_grad(), allow_mutation_on_saved_tensors():
         yield
 
 
-def slopes_of(scores: Tensor, values: Tensor) -> Tensor:
-    """How each of `scores` ``(B, K)`` rises with its row of `values` ``(B, P)``, in `tracing`: ``(B, K, P)``.
+def slopes_of(scores: Tensor, images: Tensor) -> list[Tensor]:
+    """How each column of `scores` ``(B, K)`` rises with the pixels that they were made of.
 
-    What is not finite, where a pixel stands on a corner of an operator, counts as level.
+    Args:
+        scores: of `images`, an image a row.
+        images: ``(B, 3, H, W)``, which asked for gradients.
+
+    Returns:
+        K tensors ``(B, 3, H, W)``.
     """
     columns = scores.sum(dim=0).unbind()
-    slopes = [torch.autograd.grad(column, values, retain_graph=True)[0] for column in columns[:-1]]
-    slopes.append(torch.autograd.grad(columns[-1], values)[0])
+    last = len(columns) - 1
+    return [
+        torch.autograd.grad(column, images, retain_graph=number < last)[0]
+        for number, column in enumerate(columns)
+    ]
+
+
+def carried_back(pixels: Sequence[Tensor], images: Tensor, values: Tensor) -> Tensor:
+    """Slopes along pixels as slopes along the values that `images` were rendered with, in `tracing`.
+
+    What is not finite, where a pixel stands on a corner of an operator, counts as level.
+
+    Args:
+        pixels: K tensors ``(B, 3, H, W)``, from `slopes_of`.
+        images: ``(B, 3, H, W)``, traced.
+        values: ``(B, P)``, which asked for gradients.
+
+    Returns:
+        ``(B, K, P)``.
+    """
+    last = len(pixels) - 1
+    slopes = [
+        torch.autograd.grad(images, values, each, retain_graph=number < last)[0]
+        for number, each in enumerate(pixels)
+    ]
     return torch.nan_to_num(torch.stack(slopes, dim=1), nan=0.0, posinf=0.0, neginf=0.0)

@@ -19,7 +19,7 @@ from isp_env.envs.tune import TuneEnv
 from isp_env.frame import RawBatch
 from isp_env.parameters import TUNE_PARAMETERS, ParameterSpace
 from isp_env.pipeline import Pipeline
-from isp_env.slopes import slopes_of, tracing
+from isp_env.slopes import carried_back, slopes_of, tracing
 from tests.environments import make_vec
 from tests.fakes import DistanceFromNeutral, RandomFrames, small_core
 
@@ -79,9 +79,11 @@ def test_slopes_are_those_of_renders_a_little_apart(number: int) -> None:
     def score(images: torch.Tensor) -> torch.Tensor:
         return (images * weights).mean(dim=(1, 2, 3))
 
+    shown = pipeline(batch, values).requires_grad_()
+    pixels = slopes_of(score(shown)[:, None], shown)
     with tracing():
         own = values.clone().requires_grad_()
-        slope = slopes_of(score(pipeline.traced(batch, own))[:, None], own)[0, 0, number].item()
+        slope = carried_back(pixels, pipeline.traced(batch, own), own)[0, 0, number].item()
     step = torch.zeros_like(values)
     step[0, number] = 1e-4 * float(space.high[number] - space.low[number])
     above, below = (score(pipeline(batch, values + sign * step)) for sign in (1, -1))

@@ -21,7 +21,7 @@ from isp_env.envs import looking
 from isp_env.envs.frames import FrameTable, Group, Tensors
 from isp_env.frame import FrameSource, RawBatch
 from isp_env.parameters import ParameterSpace
-from isp_env.slopes import slopes_of, tracing
+from isp_env.slopes import carried_back, slopes_of, tracing
 
 AnyReward = Reward | ReferencedReward
 
@@ -229,20 +229,22 @@ class Core:
         """As `look`, of a render that is made here, with the slopes of its parts, or of their mean alone."""
         if not isinstance(self.pipeline, Traceable):
             raise InputError(f"{type(self.pipeline).__name__} cannot be traced: its renders have no slopes.")
-        reference = self._reference(group)
-        with tracing():
-            own = values[group.members].detach().requires_grad_()
-            images = self.pipeline.traced(group.raw, own)
-            parts = self._parted(images, reference)
+        images = self._render(group, values)
+        with torch.enable_grad():
+            shown = images.detach().requires_grad_()
+            parts = self._parted(shown, self._reference(group))
             if not parts.requires_grad:
                 name = getattr(self._reward, "__name__", type(self._reward).__name__)
                 raise InputError(
                     "slopes need a reward that torch can differentiate, as the models of this package are; "
                     f"{name} gives no gradient. Go without slopes."
                 )
-            slope = slopes_of(parts if apart else parts.mean(dim=1, keepdim=True), own)
+            pixels = slopes_of(parts if apart else parts.mean(dim=1, keepdim=True), shown)
+        with tracing():
+            own = values[group.members].detach().requires_grad_()
+            slope = carried_back(pixels, self.pipeline.traced(group.raw, own), own)
         parts, potential = self._own(parts), self._own(together(parts, self.deviations))
-        return self._seen(images.detach(), potential, observe) | {"parts": parts, "slope": self._own(slope)}
+        return self._seen(images, potential, observe) | {"parts": parts, "slope": self._own(slope)}
 
     def _reference(self, group: Group) -> torch.Tensor | None:
         return self._references[group.bucket][group.rows] if self._compares else None
