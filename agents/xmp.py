@@ -16,9 +16,9 @@ exiftool's list of XMP crs tags; the scales are our choice where Adobe documents
 | sharpen, sharpen_radius | Sharpness, SharpenRadius | 1 is 100; pixels, which end at 3 there |
 | denoise_luma, denoise_chroma | LuminanceSmoothing, ColorNoiseReduction | 1 is 100 |
 
-Without counterpart: tone_map, hue, monochrome, monochrome_filter, clahe, and negative sharpen. They are named
-in the sidecar, as are all parameters in our own units, under a namespace of ours. Where LibRaw knows no
-matrix of the camera, the as-shot light counts as D65. darktable 4.2 takes the exposure, blacks, clarity and
+Without counterpart: tone_map, hue, monochrome, monochrome_filter and clahe. They are named in the sidecar, as
+are all parameters in our own units, under a namespace of ours. Where LibRaw knows no matrix of the camera,
+the as-shot light counts as D65. darktable 4.2 takes the exposure, blacks, clarity and
 the tone curve from such a sidecar.
 """
 
@@ -78,11 +78,7 @@ Values = Mapping[str, float]
 
 def unmapped(values: Values) -> list[str]:
     """Names of the parameters that are away from neutral and have no counterpart in a sidecar."""
-    return [
-        name
-        for name, value in values.items()
-        if value != _NEUTRAL[name] and (name in _WITHOUT or (name == "sharpen" and value < 0))
-    ]
+    return [name for name, value in values.items() if value != _NEUTRAL[name] and name in _WITHOUT]
 
 
 def write_xmp(path: Path, source: Path, frame: RawFrame, values: Values) -> None:

@@ -75,7 +75,8 @@ PARAMETERS: tuple[Parameter, ...] = (
     _strength("monochrome_filter", "color", "black and white through a filter, from blue to red"),
     Parameter("gamma", "octave", -0.5, 0.5, 0.0, "gamma", "brightens midtones: exponent 2^-gamma"),
     _strength("clahe", "clahe", "equalises contrast locally (CLAHE), blended in", low=0.0),
-    Parameter("sharpen", "", -0.5, 1.5, 0.0, "sharpen", "strengthens fine detail; negative softens"),
+    # it does not soften: on a preview networks like that in places, at full size texture is lost (TRIALS.md)
+    Parameter("sharpen", "", 0.0, 1.5, 0.0, "sharpen", "strengthens fine detail"),
     Parameter(
         "sharpen_radius", "% of short side", 0.2, 1.0, 0.4, "sharpen", "the size of detail that sharpen takes"
     ),

@@ -189,7 +189,7 @@ def test_a_setting_stays_on_the_side_that_does_something() -> None:
     envs = make_vec("Refine", 4, core=real_core(Even()))
     envs.reset(seed=0)
     seen = envs.step(np.full((4, len(TUNE_PARAMETERS)), -1.0, np.float32))[0]
-    one_sided = np.array([name.startswith("denoise") for name in TUNE_PARAMETERS])
+    one_sided = np.array([name.startswith(("denoise", "sharpen")) for name in TUNE_PARAMETERS])
     np.testing.assert_array_equal(seen["setting"], np.where(one_sided, 0.0, -1.0)[None].repeat(4, axis=0))
 
 

@@ -74,7 +74,7 @@ class TuneEnv(IspEnv):
     | 10 | contrast | - | -1 | 0 | 1 |
     | 11 | saturation | - | -1 | 0 | 1 |
     | 12 | vibrance | - | -1 | 0 | 1 |
-    | 13 | sharpen | - | -0.5 | 0 | 1.5 |
+    | 13 | sharpen | - | 0 | 0 | 1.5 |
 
     ## Observation space
 
