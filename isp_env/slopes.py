@@ -56,12 +56,7 @@ def slopes_of(scores: Tensor, images: Tensor) -> list[Tensor]:
     Returns:
         K tensors ``(B, 3, H, W)``.
     """
-    columns = scores.sum(dim=0).unbind()
-    last = len(columns) - 1
-    return [
-        torch.autograd.grad(column, images, retain_graph=number < last)[0]
-        for number, column in enumerate(columns)
-    ]
+    return _gradients([(column, None) for column in scores.sum(dim=0).unbind()], images)
 
 
 def carried_back(pixels: Sequence[Tensor], images: Tensor, values: Tensor) -> Tensor:
@@ -77,9 +72,14 @@ def carried_back(pixels: Sequence[Tensor], images: Tensor, values: Tensor) -> Te
     Returns:
         ``(B, K, P)``.
     """
-    last = len(pixels) - 1
-    slopes = [
-        torch.autograd.grad(images, values, each, retain_graph=number < last)[0]
-        for number, each in enumerate(pixels)
-    ]
+    slopes = _gradients([(images, each) for each in pixels], values)
     return torch.nan_to_num(torch.stack(slopes, dim=1), nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _gradients(ends: Sequence[tuple[Tensor, Tensor | None]], start: Tensor) -> list[Tensor]:
+    """From each end, with the weights of its entries where it is no single number, back to `start`."""
+    last = len(ends) - 1
+    return [
+        torch.autograd.grad(end, start, weights, retain_graph=number < last)[0]
+        for number, (end, weights) in enumerate(ends)
+    ]

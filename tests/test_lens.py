@@ -10,7 +10,7 @@ import pytest
 import tifffile
 import torch
 
-from isp_env.dng import write_dng
+from isp_env.dng import CFA, write_dng
 from isp_env.lens import Sensor, corrected
 from isp_env.opcodes import (
     OPCODE_LIST_2,
@@ -215,7 +215,7 @@ def test_opcodes_are_those_of_the_raw_and_not_of_a_preview(tmp_path):
     tags = [[(OPCODE_LIST_3, 7, len(content), content, True)] for content in gains]
     with tifffile.TiffWriter(path) as tiff:
         tiff.write(np.zeros((8, 8, 3), np.uint8), photometric="rgb", subifds=1, extratags=tags[0])
-        tiff.write(np.zeros((HEIGHT, WIDTH), np.uint16), photometric=32803, extratags=tags[1])
+        tiff.write(np.zeros((HEIGHT, WIDTH), np.uint16), photometric=CFA, extratags=tags[1])
     ((found,), notes) = read_opcodes(path)
     assert isinstance(found, RadialGain)
     assert found.terms[0] == 0.2

@@ -229,6 +229,7 @@ class Core:
         """As `look`, of a render that is made here, with the slopes of its parts, or of their mean alone."""
         if not isinstance(self.pipeline, Traceable):
             raise InputError(f"{type(self.pipeline).__name__} cannot be traced: its renders have no slopes.")
+        # and again below, traced: a render more costs less than a score inside of tracing
         images = self._render(group, values)
         with torch.enable_grad():
             shown = images.detach().requires_grad_()
