@@ -2,7 +2,7 @@
 
 The folder holds ``input/``, one or more of ``expertA/`` ... ``expertE/``, and the methods' pictures in
 folders below ``outputs/`` (or ``peer_outputs/``), one file a scene, named alike. ``--outputs NAME=DIR`` adds
-others and ``--run RUN`` renders ``input/`` with trained policies first.
+others, ``--run RUN`` renders ``input/`` with trained policies first, ``--adaptive-3dlut DIR`` with a peer.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if __name__ == "__main__":
 from attiqa.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, command
 from attiqa.files import file_digest, write_text
 from attiqa.options import as_record, option, parse
+from benchmarks.adaptive_lut import render
 from benchmarks.common import QUICK_NOTE, ScoringOptions, load_scorers, score_all
 from benchmarks.enhancement import (
     PLAIN_METRICS,
@@ -40,6 +41,7 @@ from benchmarks.plots import bars
 from benchmarks.records import ROOT, command_line, names_digest, write_items, write_record
 from benchmarks.scorers import ScoreColumn, identity
 
+_POLICY = "policy "  # how names of methods that are policies begin
 INPUT_CLASSES = ("lightroom-zeroed", "as-shot-raw", "expert-white-balance", "unstated")
 
 NO_DATA = """\
@@ -58,6 +60,11 @@ class FivekOptions(ScoringOptions):
     outputs: list[str] = option([], help="more methods, each as NAME=FOLDER", metavar="NAME=DIR")
     run: list[Path] = option(
         [], help="trained policies' run folders: render the input with them first", metavar="RUN"
+    )
+    adaptive_3dlut: Path | None = option(
+        None,
+        help="folder with Image-Adaptive-3DLUT's LUTs.pth and classifier.pth: render the input by them too",
+        metavar="DIR",
     )
     experts: Path | None = option(
         None,
@@ -151,12 +158,19 @@ def _methods(options: FivekOptions, data: Path, folder: Path) -> dict[str, Image
     for run in options.run:
         # export keeps pictures that exist, so another policy needs another folder
         weights = identity(*(file_digest(path) for path in sorted(run.rglob("*.safetensors"))))
-        name = f"policy {run.name}"
-        name = f"policy {run}" if name in methods else name
+        name = f"{_POLICY}{run.name}"
+        name = f"{_POLICY}{run}" if name in methods else name
         methods[name] = _render(run, data / "input", folder / f"policy-{weights[:12]}")
+    if options.adaptive_3dlut is not None:
+        methods["adaptive-3dlut"] = render(options.adaptive_3dlut, list_scenes(data / "input"), folder)
     if not methods:
         raise InputError(f"{data} holds neither input nor outputs, and no --outputs were given.")
     return methods
+
+
+def _is_policy(method: str) -> bool:
+    """Whether `_methods` named it for a run's policy."""
+    return method.startswith(_POLICY)
 
 
 def _render(run: Path, source: Path, out: Path) -> Images:
@@ -184,7 +198,7 @@ def _agreement(
 def _judge(
     options: FivekOptions, methods: dict[str, Images], reference: Images
 ) -> tuple[list[ScoreColumn], list[tuple[str, str]], list[dict[str, Any]]]:
-    """Each method's wins against the reference expert and against the input, under each scorer."""
+    """Wins under each scorer: each method's over the reference expert and the input, a policy's over the peers."""
     scorers, missing = load_scorers(options)
     everything = methods | {f"expert {options.reference}": reference}
     keys = [(method, scene) for method, images in everything.items() for scene in images]
@@ -195,7 +209,10 @@ def _judge(
         for (method, scene), value in zip(keys, column.oriented.tolist(), strict=True):
             scores[method][scene] = value
         for method in methods:
-            for rival in (f"expert {options.reference}", "input"):
+            rivals = [f"expert {options.reference}", "input"]
+            if _is_policy(method):
+                rivals += [peer for peer in methods if peer != "input" and not _is_policy(peer)]
+            for rival in rivals:
                 if rival in scores and rival != method:
                     result = win_rate(scores[method], scores[rival])
                     wins.append({"judge": column.name, "method": method, "against": rival, **result})

@@ -16,10 +16,8 @@ from torchvision.models import alexnet
 
 from attiqa.errors import InputError
 from attiqa.files import file_digest
-from attiqa.nn.backbones import read_safetensors
 from benchmarks.scorers import one_line
-
-SUFFIXES = (".safetensors", ".pth", ".pt")
+from benchmarks.tensors import SUFFIXES, read_tensors
 
 # the rectified layers of torchvision's `alexnet().features` that are compared
 _LAYERS = (1, 4, 7, 9, 11)
@@ -96,14 +94,4 @@ def find_lpips(folder: Path | None) -> Lpips:
             "alexnet-owt-7be5be79.pth and the linear layers that lpips, torchmetrics and pyiqa ship."
         )
     digest = f"{file_digest(backbones[0])} {file_digest(linears[0])}"
-    return Lpips(_tensors(backbones[0]), _tensors(linears[0]), digest)
-
-
-def _tensors(path: Path) -> Mapping[str, torch.Tensor]:
-    """A state dict; only tensors are unpickled, so no code of the file runs."""
-    if path.suffix == ".safetensors":
-        return read_safetensors(path)
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler raises whatever a broken file makes it stumble over
-        raise InputError(f"{path} is not a file of tensors ({one_line(error)}).") from None
+    return Lpips(read_tensors(backbones[0]), read_tensors(linears[0]), digest)

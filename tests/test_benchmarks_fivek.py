@@ -127,14 +127,18 @@ def test_the_command_writes_table_record_items_and_picture(
 
 def test_several_policies_render_the_input_and_are_compared(tmp_path: Path) -> None:
     data = tmp_path / "fivek"
-    for folder, value in (("input", 60), ("expertC", 110)):
+    for folder, value in (("input", 60), ("expertC", 110), ("outputs/peer", 100)):
         save(data / folder / "s1.png", value, size=(160, 120))
     runs = [str(ROOT / "agents" / "policies" / name) for name in ("photographs", "five-looks")]
     out = tmp_path / "out"
-    assert main(["--data", str(data), "--model", "none", "--out", str(out), "--quick", "--run", *runs]) == 0
+    assert main(["--data", str(data), "--out", str(out), "--quick", "--run", *runs]) == 0
     record = json.loads((out / "record.json").read_text())
     compared = {row["method"] for row in record["rows"]}
-    assert compared == {"input", "policy photographs", "policy five-looks"}
+    policies = {"policy photographs", "policy five-looks"}
+    assert compared == {"input", "peer"} | policies
+    rivals = {(row["method"], row["against"]) for row in record["win_rates"]}
+    assert {(policy, "peer") for policy in policies} <= rivals  # not among themselves, and not the other way round
+    assert not any(rival in policies for _, rival in rivals)
     assert len(list(out.glob("policy-*/s1.jpg"))) == 2
 
 
