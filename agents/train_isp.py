@@ -53,7 +53,7 @@ class TrainOptions:
     device: str = option("auto", help="where images are rendered and scored: cpu, cuda, cuda:1, mps or auto")
     reward: str = option(
         "guarded",
-        help="guarded, or with options guarded:views=whole,deviations=0,clip_weight=0,chroma_weight=0; "
+        help="guarded, or with options as guarded:views=whole,deviations=0,clip_weight=0; "
         "attiqa-mini (unguarded), an attribute, a .safetensors file or module:callable",
     )
     resume: Path | None = option(

@@ -32,8 +32,8 @@ class AdaptiveLut:
 
     Args:
         network: state dict of the classifier, whose layers are called ``model.1`` to ``model.16``.
-        tables: ``0``, ``1`` and ``2``, each a dict with ``LUT``, float32 ``(3, N, N, N)`` at ``[channel, blue,
-            green, red]``.
+        tables: ``0``, ``1`` and ``2``, each a dict with ``LUT``, float32 ``(3, N, N, N)`` at
+            ``[channel, blue, green, red]``.
 
     Raises:
         InputError: tensors are missing or of another shape.

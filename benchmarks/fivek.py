@@ -198,7 +198,7 @@ def _agreement(
 def _judge(
     options: FivekOptions, methods: dict[str, Images], reference: Images
 ) -> tuple[list[ScoreColumn], list[tuple[str, str]], list[dict[str, Any]]]:
-    """Wins under each scorer: each method's over the reference expert and the input, a policy's over the peers."""
+    """Wins under each scorer: of each method over reference expert and input, of a policy over peers too."""
     scorers, missing = load_scorers(options)
     everything = methods | {f"expert {options.reference}": reference}
     keys = [(method, scene) for method, images in everything.items() for scene in images]

@@ -1,4 +1,4 @@
-"""Image-Adaptive-3DLUT from local files: what its tables do to a colour, and a sentence where files are wrong."""
+"""Image-Adaptive-3DLUT from local files: its tables' sum, and a sentence where files are wrong."""
 
 from __future__ import annotations
 
@@ -34,7 +34,11 @@ def network(shares: tuple[float, float, float]) -> dict[str, torch.Tensor]:
 def tables() -> dict[str, dict[str, torch.Tensor]]:
     """What a colour was, its red and blue exchanged, and a grey of .1."""
     blue, green, red = torch.meshgrid(*[torch.linspace(0, 1, SIZE)] * 3, indexing="ij")
-    held = (torch.stack([red, green, blue]), torch.stack([blue, green, red]), torch.full((3, *[SIZE] * 3), 0.1))
+    held = (
+        torch.stack([red, green, blue]),
+        torch.stack([blue, green, red]),
+        torch.full((3, *[SIZE] * 3), 0.1),
+    )
     return {str(number): {"LUT": table} for number, table in enumerate(held)}
 
 
@@ -58,10 +62,13 @@ def test_a_colour_is_looked_up_in_the_sum_of_the_tables_by_their_shares() -> Non
 def test_the_shares_depend_on_the_picture() -> None:
     generator = torch.Generator().manual_seed(0)
     drawn = {
-        name: torch.randn(tensor.shape, generator=generator) * 0.05 for name, tensor in network((1, 1, 1)).items()
+        name: torch.randn(tensor.shape, generator=generator) * 0.05
+        for name, tensor in network((1, 1, 1)).items()
     }
     enhance = AdaptiveLut(drawn, tables())
-    dark, bright = torch.rand(2, 3, 64, 64, generator=generator).mul(torch.tensor([0.2, 1.0]).view(2, 1, 1, 1))
+    dark, bright = torch.rand(2, 3, 64, 64, generator=generator).mul(
+        torch.tensor([0.2, 1.0]).view(2, 1, 1, 1)
+    )
     pixel = torch.full((3, 1, 1), 0.5)
     dark[:, :1, :1], bright[:, :1, :1] = pixel, pixel
     assert (enhance(dark)[:, 0, 0] - enhance(bright)[:, 0, 0]).abs().max() > 1e-3
@@ -75,7 +82,7 @@ def test_files_that_are_missing_or_hold_something_else_are_refused(weights: Path
     with pytest.raises(InputError, match="not a file of tensors"):
         render(weights, {}, tmp_path)
     (weights / "LUTs.pth").unlink()
-    with pytest.raises(InputError, match="lacks LUTs.pth"):
+    with pytest.raises(InputError, match=r"lacks LUTs\.pth"):
         render(weights, {}, tmp_path)
 
 

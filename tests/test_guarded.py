@@ -11,7 +11,14 @@ from skimage import color
 
 from agents import drawback
 from attiqa.errors import InputError
-from attiqa.rewards.guarded import GuardedReward, color_distance, is_clipped, lost_chroma, newly_clipped
+from attiqa.rewards.guarded import (
+    GuardedReward,
+    color_distance,
+    darkening,
+    is_clipped,
+    lost_chroma,
+    newly_clipped,
+)
 
 
 def photographs(count: int = 3, height: int = 96, width: int = 128) -> torch.Tensor:
@@ -163,11 +170,46 @@ def test_what_pales_is_charged_from_the_first_unit_and_what_gains_colour_is_free
     neutral = photographs(1, 32, 32)
     grey = neutral.mean(dim=1, keepdim=True)
     pale, vivid = grey + 0.5 * (neutral - grey), grey + 1.2 * (neutral - grey)
-    flat = GuardedReward([lambda x: x.new_zeros(len(x))], color_weight=0, chroma_weight=0.5)
+    flat = GuardedReward(
+        [lambda x: x.new_zeros(len(x))], color_weight=0, chroma_weight=0.5, darkening_weight=0
+    )
     parts = flat.parts(pale, neutral)
     assert parts["lost_chroma"].item() > 1
     assert parts["reward"].item() == pytest.approx(-0.5 * parts["lost_chroma"].item(), rel=1e-5)
     assert flat(vivid, neutral).item() == pytest.approx(0, abs=1e-4)
+
+
+def grey_of_lightness(lightness: float) -> torch.Tensor:
+    """``(1, 3, 32, 32)`` display sRGB of a CIELAB lightness."""
+    rgb = color.lab2rgb(np.array([[[lightness, 0.0, 0.0]]]))
+    return torch.from_numpy(rgb).float().permute(2, 0, 1)[None].expand(1, 3, 32, 32).contiguous()
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [(40, 33, 7), (40, 47, 0), (70, 50, 0), (70, 45, 5), (50, 49, 1)],
+    ids=["darker", "brighter", "down to the middle", "beyond the middle", "from the middle"],
+)
+def test_darkening_is_what_the_mean_lightness_falls_below_the_middle_or_the_reference(
+    before: float, now: float, expected: float
+) -> None:
+    fallen = darkening(grey_of_lightness(now), grey_of_lightness(before))
+    assert fallen.item() == pytest.approx(expected, abs=0.05)
+
+
+def test_contrast_is_no_darkening_and_what_darkens_is_charged_by_its_weight() -> None:
+    neutral = grey_of_lightness(40)
+    contrast = neutral.clone()
+    contrast[..., :16], contrast[..., 16:] = grey_of_lightness(20)[..., :16], grey_of_lightness(60)[..., :16]
+    flat = GuardedReward([lambda x: x.new_zeros(len(x))], darkening_weight=0.5)
+    assert flat(contrast, neutral).item() == pytest.approx(0, abs=1e-3)
+    dark = grey_of_lightness(30).requires_grad_()
+    parts = flat.parts(dark, neutral)
+    assert parts["darkening"].item() == pytest.approx(10, abs=0.05)
+    assert parts["reward"].item() == pytest.approx(-0.5 * parts["darkening"].item(), rel=1e-5)
+    parts["reward"].backward()
+    assert dark.grad is not None
+    assert (dark.grad > 0).all()  # uphill is brighter
 
 
 def test_references_are_scored_once_however_they_are_batched() -> None:

@@ -2,8 +2,8 @@
 
 A no-reference score, maximised alone, is exploited by over-saturation, over-sharpening and blown highlights.
 This one is ``mean - k * std`` of the gain over the neutral render, across scorers and views, minus hinges on
-newly clipped pixels and on colour distance from the neutral render, and minus a charge for lost chroma. All
-of its constants are our choice.
+newly clipped pixels and on colour distance from the neutral render, and minus charges for lost chroma and for
+darkening. All of its constants are our choice.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ _CROPPED = 0.75  # of each side
 _GRID_SIDE = 64
 _AREA_SIDE = 32
 _LEVEL = 1 / 255
+_MIDDLE = 50.0  # CIELAB lightness: a picture that is brighter may be darkened down to it
 # float slack: a level stored as 254/255 in float32 counts as clipped
 _SLACK = 1e-6
 
@@ -40,7 +41,8 @@ class GuardedReward:
     """Guarded quality gain over the neutral render; a `ReferencedReward` and a `PartedReward`.
 
     ``reward = mean(g) - deviations * std(g) - clip_weight * relu(newly_clipped - clip_tolerance)
-    - color_weight * relu(color_distance - color_radius) - chroma_weight * lost_chroma``,
+    - color_weight * relu(color_distance - color_radius) - chroma_weight * lost_chroma
+    - darkening_weight * darkening``,
     where ``g`` is ``score(image) - score(reference)``, once for each scorer and view, and ``std`` the
     population's: with two of them and one deviation the reward is the smaller gain. It is zero at the
     reference itself.
@@ -62,6 +64,9 @@ class GuardedReward:
         chroma_weight: score units for one unit of lost chroma. A network cares little whether a picture
             pales, and what pales stays within `color_radius`; most judges like what a search finds better
             with this charge (agents/TRIALS.md). Expert C of FiveK loses .4 on 17 scenes, 2.6 at most.
+        darkening_weight: score units for one unit of CIELAB lightness by which the mean falls below the
+            reference's, or below 50 where that is brighter. A network likes deep contrast however dark; on 17
+            scenes of FiveK expert C darkens two, by 3 at most (agents/TRIALS.md).
         remembered: how many references to remember.
     """
 
@@ -78,6 +83,7 @@ class GuardedReward:
         color_weight: float = 0.02,
         color_radius: float = 12.0,
         chroma_weight: float = 0.01,
+        darkening_weight: float = 0.005,
         remembered: int = 4096,
     ) -> None:
         unknown = [view for view in views if view not in VIEWS]
@@ -85,7 +91,8 @@ class GuardedReward:
             raise InputError(f"views must be some of {', '.join(VIEWS)}; these are {list(views)}.")
         if not scorers:
             raise InputError("a guarded reward needs at least one scorer; the list is empty.")
-        if min(deviations, clip_weight, clip_tolerance, color_weight, color_radius, chroma_weight) < 0:
+        weights = (clip_weight, color_weight, chroma_weight, darkening_weight)
+        if min(deviations, clip_tolerance, color_radius, *weights) < 0:
             raise InputError(
                 "the weights, tolerances and deviations of a guarded reward must not be negative."
             )
@@ -97,6 +104,7 @@ class GuardedReward:
         self.color_weight = color_weight
         self.color_radius = color_radius
         self.chroma_weight = chroma_weight
+        self.darkening_weight = darkening_weight
         self._baselines = _Memo(remembered)
 
     @property
@@ -113,14 +121,12 @@ class GuardedReward:
 
         Gradients flow to `images` that ask for them, but for that of the clipped fraction, which is a count.
         """
-        gains, clipped, distance, lost, penalty = self._terms(images, reference)
+        gains, terms, penalty = self._terms(images, reference)
         return {
             "reward": together(gains, self.deviations) - penalty,
             "gain": gains.mean(dim=1),
             "deviation": gains.std(dim=1, correction=0),
-            "newly_clipped": clipped,
-            "color_distance": distance,
-            "lost_chroma": lost,
+            **terms,
             "penalty": penalty,
         }
 
@@ -129,13 +135,13 @@ class GuardedReward:
 
         Gradients flow as in `parts`.
         """
-        gains, *_, penalty = self._terms(images, reference)
+        gains, _, penalty = self._terms(images, reference)
         return gains - penalty[:, None]
 
     def _terms(
         self, images: torch.Tensor, reference: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Gains ``(B, K)``; newly clipped fraction, colour distance, lost chroma, penalty, ``(B,)`` each."""
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
+        """Gains ``(B, K)``; what is charged for by name, and the penalty, ``(B,)`` each."""
         if images.shape != reference.shape or images.ndim != 4 or images.shape[1] != 3:
             raise InputError(
                 "a guarded reward compares images with reference renders of one shape (B, 3, H, W); "
@@ -148,11 +154,17 @@ class GuardedReward:
                 baselines = self._baselines(keys, reference, self._scores)  # (B, K)
             # every environment begins with the references themselves: they are not scored twice
             gains = (baselines if images is reference else self._scores(images)) - baselines
-            clipped, distance, lost = newly_clipped(*grids), color_distance(*areas), lost_chroma(*areas)
-            penalty = self.clip_weight * F.relu(clipped - self.clip_tolerance)
-            penalty = penalty + self.color_weight * F.relu(distance - self.color_radius)
-            penalty = penalty + self.chroma_weight * lost
-        return gains, clipped, distance, lost, penalty
+            terms = {
+                "newly_clipped": newly_clipped(*grids),
+                "color_distance": color_distance(*areas),
+                "lost_chroma": lost_chroma(*areas),
+                "darkening": darkening(*areas),
+            }
+            penalty = self.clip_weight * F.relu(terms["newly_clipped"] - self.clip_tolerance)
+            penalty = penalty + self.color_weight * F.relu(terms["color_distance"] - self.color_radius)
+            penalty = penalty + self.chroma_weight * terms["lost_chroma"]
+            penalty = penalty + self.darkening_weight * terms["darkening"]
+        return gains, terms, penalty
 
     def _scores(self, images: torch.Tensor) -> torch.Tensor:
         """Scores ``(B, K)``: one column for each pair of scorer and view."""
@@ -199,6 +211,15 @@ def lost_chroma(images: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     """Mean CIELAB chroma ``(B,)`` that `images` lack beside `reference`, pixel by pixel; gains count 0."""
     kept, had = (torch.linalg.vector_norm(rgb_to_lab(x)[:, 1:], dim=1) for x in (images, reference))
     return F.relu(had - kept).mean(dim=(1, 2))
+
+
+def darkening(images: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """Mean CIELAB lightness ``(B,)`` that `images` lack to `reference`'s, or to 50 where that is brighter.
+
+    The mean of a picture, not a pixel's: contrast, which deepens shadows and lifts lights, is free.
+    """
+    now, before = (rgb_to_lab(x)[:, 0].mean(dim=(1, 2)) for x in (images, reference))
+    return F.relu(before.clamp(max=_MIDDLE) - now)
 
 
 def _grid(images: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,8 @@
 """Rewards by name, for commands: ``guarded``, a model's score, one attribute, or a callable of one's own.
 
 The parts of the guard are options behind a colon: ``guarded:views=whole,deviations=0`` looks at the whole
-image only, ``guarded:clip_weight=0,color_weight=0,chroma_weight=0`` punishes nothing; `GUARD` names them all.
+image only, ``guarded:clip_weight=0,color_weight=0,chroma_weight=0,darkening_weight=0`` punishes nothing;
+`GUARD` names them all.
 """
 
 from __future__ import annotations
@@ -41,7 +42,17 @@ class AttributeReward:
 _GUARDED = "guarded"
 
 # the options of `attiqa.rewards.guarded.GuardedReward` that are numbers; ``views`` is the other one
-GUARD = ("deviations", "clip_weight", "clip_tolerance", "color_weight", "color_radius", "chroma_weight")
+GUARD = (
+    "deviations",
+    "clip_weight",
+    "clip_tolerance",
+    "color_weight",
+    "color_radius",
+    "chroma_weight",
+    "darkening_weight",
+)
+# what was free before the guard charged for it; a record names all options that there were
+_LATER = ("chroma_weight", "darkening_weight")
 
 
 def reward_names() -> list[str]:
@@ -85,9 +96,9 @@ def build_reward(
     Args:
         name: ``guarded`` (the bundled model, guarded; needs a reference render), with options as in
             ``guarded:views=whole+cropped-mirrored,deviations=1,clip_weight=2,clip_tolerance=0.01,
-            color_weight=0.02,color_radius=12,chroma_weight=0.01``, ``attiqa-mini`` (its bare score), one of
-            its attributes, the path of a model's ``.safetensors`` file (its bare score), or
-            ``module:callable`` for a reward of one's own, which imports and so runs that module.
+            color_weight=0.02,color_radius=12,chroma_weight=0.01,darkening_weight=0.005``, ``attiqa-mini``
+            (its bare score), one of its attributes, the path of a model's ``.safetensors`` file (its bare
+            score), or ``module:callable`` for a reward of one's own, which imports and so runs that module.
         device: where the scores are computed.
         precision: of the models' backbones: ``float32`` or ``bfloat16`` (see `attiqa.model.QualityModel`).
 
@@ -145,8 +156,8 @@ def _guard_options(name: str) -> dict[str, Any]:
                 f"the guard has no option {part!r}; it has views=NAME+NAME (of {', '.join(VIEWS)}) and, with "
                 f"a number each, {', '.join(GUARD)}, separated by commas."
             )
-    if options.keys() == {"views", *GUARD} - {"chroma_weight"}:
-        options["chroma_weight"] = 0.0  # a record from before there was one: it names all others
+    if options.keys() >= {"views", *GUARD}.difference(_LATER):
+        options = dict.fromkeys(_LATER, 0.0) | options
     return options
 
 
