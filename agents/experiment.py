@@ -128,6 +128,7 @@ class Experiment:
                 self.conclude({"neutral": self.bench.neutral(), "policy": self.policy()}, watcher.seconds)
                 raise
             seconds = watcher.seconds
+        self._save_policy()  # the table may take minutes: what is stopped in it keeps its policy
         return seconds
 
     def policy(self) -> Outcome:
