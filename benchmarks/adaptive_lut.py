@@ -46,7 +46,9 @@ class AdaptiveLut:
             weights = {short: network[name] for name, short in names.items()}
             self._network.load_state_dict(weights)
             self._tables = torch.stack([tables[name]["LUT"].float() for name in _TABLES])
-        except (KeyError, TypeError, RuntimeError) as error:
+            if self._tables.shape[1:] != (3, *[self._tables.shape[-1]] * 3):
+                raise ValueError(f"tables of the shape {tuple(self._tables.shape[1:])}")
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InputError(
                 f"these are not the weights of Image-Adaptive-3DLUT ({one_line(error)}); take LUTs.pth and "
                 "classifier.pth of its pretrained_models/sRGB."

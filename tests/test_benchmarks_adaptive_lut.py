@@ -78,6 +78,9 @@ def test_files_that_are_missing_or_hold_something_else_are_refused(weights: Path
     torch.save({"0": {"LUT": torch.zeros(3, 5, 5, 5)}}, weights / "LUTs.pth")
     with pytest.raises(InputError, match="not the weights of Image-Adaptive-3DLUT"):
         render(weights, {}, tmp_path)
+    torch.save({name: {"LUT": torch.zeros(2, 5, 5, 5)} for name in "012"}, weights / "LUTs.pth")
+    with pytest.raises(InputError, match=r"tables of the shape \(2, 5, 5, 5\)"):
+        render(weights, {}, tmp_path)
     (weights / "LUTs.pth").write_bytes(b"no tensors")
     with pytest.raises(InputError, match="not a file of tensors"):
         render(weights, {}, tmp_path)

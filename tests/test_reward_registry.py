@@ -9,7 +9,7 @@ import torch
 
 from attiqa.errors import InputError
 from attiqa.rewards import GuardedReward, build_reward, registry, reward_names
-from attiqa.rewards.registry import full_name, short_name
+from attiqa.rewards.registry import GUARD, full_name, short_name
 
 
 class TinyModel:
@@ -112,14 +112,5 @@ def test_a_record_keeps_every_option_of_the_guard() -> None:
     earlier = before.removesuffix(",chroma_weight=0.01")  # and of when lost chroma was
     assert full_name(earlier) == f"{earlier},chroma_weight=0,darkening_weight=0"
     plain, spelled = build_reward("guarded"), build_reward(full)
-    for key in (
-        "views",
-        "deviations",
-        "clip_weight",
-        "clip_tolerance",
-        "color_weight",
-        "color_radius",
-        "chroma_weight",
-        "darkening_weight",
-    ):
+    for key in ("views", *GUARD):
         assert getattr(plain, key) == getattr(spelled, key)
