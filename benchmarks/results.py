@@ -41,8 +41,10 @@ _SETS = "--data avt-ai=$ATTIQA_DATA/human/avt_ai avt-quality=$ATTIQA_DATA/human/
 # record -> the line that makes it, less its --out
 MAKERS = {
     "agiqa-avt-ai": f"agiqa.py {_GENERATED} --in-domain linear-probe {_PEERS}",
-    "fivek-curl-deeplpf": "fivek.py --data $ATTIQA_DATA/fivek --input-class lightroom-zeroed "
-    f"--run agents/policies/photographs agents/policies/five-looks --model attiqa-mini attiqa-judge {_PEERS}",
+    "fivek-peers": "fivek.py --data $ATTIQA_DATA/fivek --input-class lightroom-zeroed "
+    "--run agents/policies/photographs agents/policies/five-looks "
+    "--adaptive-3dlut $ATTIQA_DATA/weights/adaptive_3dlut_srgb "
+    f"--model attiqa-mini attiqa-judge {_PEERS}",
     "iqa-cross": f"iqa.py --table cross --in-domain linear-probe {_SETS}",
     "iqa-linear-probe": f"iqa.py --table linear-probe {_SETS}",
     "pairs-avt-ai": f"sd_pairs.py --layout ratings {_GENERATED} {_PEERS}",
