@@ -82,6 +82,6 @@ def draw_curve(path: Path, points: Sequence[Point], title: str) -> None:
     axes.axhline(0.0, color="grey", linewidth=0.8)
     axes.set(xlabel="evaluations a frame", ylabel="gain over the neutral render")
     axes.set_title(title, fontsize=10)
-    axes.legend(fontsize="small", loc="lower right")
+    figure.legend(fontsize="small", loc="outside lower center", ncols=2)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")

@@ -48,7 +48,7 @@ def searched(bench: Bench) -> float:
     return float(bench.gains(np.arange(len(bench)), found.actions).mean())
 
 
-@pytest.mark.parametrize("name, most, times", [("photographs", 1, 3.0), ("five-looks", 5, 4.0)])
+@pytest.mark.parametrize("name, most, times", [("photographs", 1, 4.2), ("five-looks", 5, 5.8)])
 def test_a_shipped_policy_gains_on_scenes_that_it_never_saw(card, bench, searched, name, most, times):
     stored = load_policy(SHIPPED / name)
     for entry in ("reward", "reward_model", "short_side"):  # the bench is one for both
@@ -56,6 +56,6 @@ def test_a_shipped_policy_gains_on_scenes_that_it_never_saw(card, bench, searche
     answer, looks = play(envs_of(stored, bench.core), np.arange(len(bench)), stored.act)
     gains = bench.at(answer, looks).gains
     assert looks == most
-    assert searched > 0.015
+    assert searched > 0.01
     assert gains.mean() > times * searched
     assert (gains > 0).mean() >= 0.8
