@@ -91,6 +91,14 @@ def test_a_resumed_run_ends_as_the_unbroken_one(tmp_path, task, algo, monkeypatc
     ]
 
 
+def test_a_run_that_is_stopped_in_its_table_keeps_its_policy(tmp_path):
+    built = experiment(tmp_path / "run", steps=64)
+    built.train()  # what follows, a search on every held-out scene, takes longer than some trainings
+    stored = load_policy(tmp_path / "run").policy.state_dict()
+    for name, value in weights(built).items():
+        torch.testing.assert_close(stored[name], value, rtol=0, atol=0, msg=name)
+
+
 def metrics(run: Path) -> list[dict[str, str]]:
     return [row for row in read_metrics(run / METRICS) if row.get("rollout/gain_mean")]
 
