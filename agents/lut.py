@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 
 from attiqa.fidelity import ciede2000, psnr
 from attiqa.files import write_text
-from isp_env.color import apply_matrix, srgb_to_linear
+from isp_env.color import apply_matrix, look_up, srgb_to_linear
 from isp_env.frame import RawBatch, RawFrame
 from isp_env.pipeline import Pipeline
 
@@ -135,9 +134,7 @@ def apply_table(table: Table, image: torch.Tensor) -> torch.Tensor:
     Returns:
         float32 ``(3, H, W)``, display sRGB.
     """
-    volume = torch.from_numpy(table).permute(3, 0, 1, 2)[None]
-    places = image.permute(1, 2, 0)[None, None] * 2.0 - 1.0  # (1, 1, H, W, 3), as grid_sample counts
-    return F.grid_sample(volume, places, align_corners=True)[0, :, 0]
+    return look_up(torch.from_numpy(table).permute(3, 0, 1, 2), image)
 
 
 def write_cube(path: Path, lut: Lut, title: str) -> None:

@@ -6,13 +6,13 @@ sum. The authors' weights for sRGB are two files, ``LUTs.pth`` and ``classifier.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 from torchvision.utils import save_image
 
 from attiqa.errors import InputError
@@ -21,6 +21,7 @@ from attiqa.images import read_image, to_float
 from benchmarks.enhancement import Images
 from benchmarks.scorers import identity, one_line
 from benchmarks.tensors import read_tensors
+from isp_env.color import look_up
 
 _SEEN = 256  # pixels a side: what the network sees of a picture, whatever its shape
 _WIDTHS = (16, 32, 64, 128, 128)
@@ -40,15 +41,16 @@ class AdaptiveLut:
     """
 
     def __init__(self, network: Mapping[str, Any], tables: Mapping[str, Any]) -> None:
-        self._network = nn.Sequential(nn.Upsample(size=(_SEEN, _SEEN), mode="bilinear"), *_layers())
+        with torch.device("meta"):  # the weights come next: none are drawn
+            self._network = nn.Sequential(nn.Upsample(size=(_SEEN, _SEEN), mode="bilinear"), *_layers())
         names = {f"model.{name}": name for name in self._network.state_dict()}
         try:
-            weights = {short: network[name] for name, short in names.items()}
-            self._network.load_state_dict(weights)
+            weights = {short: network[name].float() for name, short in names.items()}
+            self._network.load_state_dict(weights, assign=True)
             self._tables = torch.stack([tables[name]["LUT"].float() for name in _TABLES])
             if self._tables.shape[1:] != (3, *[self._tables.shape[-1]] * 3):
                 raise ValueError(f"tables of the shape {tuple(self._tables.shape[1:])}")
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InputError(
                 f"these are not the weights of Image-Adaptive-3DLUT ({one_line(error)}); take LUTs.pth and "
                 "classifier.pth of its pretrained_models/sRGB."
@@ -59,16 +61,17 @@ class AdaptiveLut:
         """Float32 ``(3, H, W)``, display sRGB in [0, 1], to the same."""
         with torch.inference_mode():
             share = self._network(image[None]).flatten()
-            table = torch.einsum("k,kcbgr->cbgr", share, self._tables)[None]
-            places = image.permute(1, 2, 0)[None, None] * 2.0 - 1.0  # (1, 1, H, W, 3), as grid_sample counts
-            return F.grid_sample(table, places, align_corners=True)[0, :, 0].clamp(0.0, 1.0)
+            return look_up(torch.einsum("k,kcbgr->cbgr", share, self._tables), image).clamp(0.0, 1.0)
 
 
 def _layers() -> list[nn.Module]:
     layers: list[nn.Module] = []
-    for incoming, width in zip((3, *_WIDTHS), _WIDTHS, strict=False):
-        layers += [nn.Conv2d(incoming, width, 3, 2, 1), nn.LeakyReLU(0.2)]
-        layers += [nn.InstanceNorm2d(width, affine=True)]
+    for incoming, width in itertools.pairwise((3, *_WIDTHS)):
+        layers += [
+            nn.Conv2d(incoming, width, 3, 2, 1),
+            nn.LeakyReLU(0.2),
+            nn.InstanceNorm2d(width, affine=True),
+        ]
     layers[-1] = nn.Identity()  # dropout, which weighs nothing: the last block has no norm
     return [*layers, nn.Conv2d(_WIDTHS[-1], len(_TABLES), 8)]
 

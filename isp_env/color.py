@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 # CIE 1931 2-degree chromaticities of the white points, CIE 15:2004 (D65) and ICC.1:2022 (D50)
 D65_XY = (0.3127, 0.3290)
@@ -54,6 +55,20 @@ def apply_matrix(image: Tensor, matrix: Tensor) -> Tensor:
     columns = [column[..., None, None] for column in matrix.unbind(-1)]
     red, green, blue = image.split(1, dim=-3)
     return (columns[0] * red).addcmul_(columns[1], green).addcmul_(columns[2], blue)
+
+
+def look_up(table: Tensor, image: Tensor) -> Tensor:
+    """Look each pixel up in a three-dimensional table, trilinearly.
+
+    Args:
+        table: ``(3, N, N, N)`` at ``[channel, blue, green, red]``.
+        image: ``(3, H, W)``, in [0, 1].
+
+    Returns:
+        ``(3, H, W)``.
+    """
+    places = image.permute(1, 2, 0)[None, None] * 2.0 - 1.0  # (1, 1, H, W, 3), as grid_sample counts
+    return F.grid_sample(table[None], places, align_corners=True)[0, :, 0]
 
 
 def xy_to_xyz(xy: Tensor) -> Tensor:

@@ -137,9 +137,8 @@ def test_several_policies_render_the_input_and_are_compared(tmp_path: Path) -> N
     policies = {"policy photographs", "policy five-looks"}
     assert compared == {"input", "peer"} | policies
     rivals = {(row["method"], row["against"]) for row in record["win_rates"]}
-    assert {
-        (policy, "peer") for policy in policies
-    } <= rivals  # not among themselves, and not the other way round
+    assert {(policy, "peer") for policy in policies} <= rivals
+    # not among themselves, and not the other way round
     assert not any(rival in policies for _, rival in rivals)
     assert len(list(out.glob("policy-*/s1.jpg"))) == 2
 
