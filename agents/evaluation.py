@@ -15,7 +15,7 @@ import torch
 
 from agents.answers import Answer, Settings, potential_of
 from agents.search import Floats, Indices, Objective
-from attiqa.rewards.guarded import color_distance, darkening, lost_chroma
+from attiqa.rewards.guarded import color_distance, darkening, lost_chroma, paling
 from attiqa.rewards.protocol import Reward
 from isp_env.envs.core import Core
 from isp_env.envs.frames import Group, Tensors
@@ -195,7 +195,12 @@ def color_measures(core: Core) -> dict[str, Measure]:
     def beside_neutral(compare: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Measure:
         return lambda images, group: compare(images, core.neutral_images(group))
 
-    compared = {"color_distance": color_distance, "lost_chroma": lost_chroma, "darkening": darkening}
+    compared = {
+        "color_distance": color_distance,
+        "lost_chroma": lost_chroma,
+        "darkening": darkening,
+        "paling": paling,
+    }
     return {name: beside_neutral(compare) for name, compare in compared.items()}
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from kornia.color import linear_rgb_to_rgb, rgb_to_linear_rgb
 from skimage import color
 
 from agents import drawback
@@ -18,6 +19,7 @@ from attiqa.rewards.guarded import (
     is_clipped,
     lost_chroma,
     newly_clipped,
+    paling,
 )
 
 
@@ -34,6 +36,14 @@ def brightness(images: torch.Tensor) -> torch.Tensor:
 
 def contrast(images: torch.Tensor) -> torch.Tensor:
     return images.std(dim=(1, 2, 3))
+
+
+def charging(**options: float) -> GuardedReward:
+    """A guard without scores that charges what `options` weigh, and nothing else."""
+    free = dict.fromkeys(
+        ("clip_weight", "color_weight", "chroma_weight", "darkening_weight", "paling_weight"), 0
+    )
+    return GuardedReward([lambda x: x.new_zeros(len(x))], **{**free, **options})
 
 
 class Counting:
@@ -71,7 +81,7 @@ def test_two_views_and_one_deviation_give_the_smaller_gain() -> None:
     neutral = photographs()
     images = neutral.clone()
     images[:, :, :8, :8] += 0.2  # outside the central crop: only one view sees a gain
-    reward = GuardedReward([brightness], views=["whole", "cropped"], chroma_weight=0)
+    reward = GuardedReward([brightness], views=["whole", "cropped"], chroma_weight=0, paling_weight=0)
     torch.testing.assert_close(reward(images, neutral), torch.zeros(3), atol=1e-6, rtol=0)
     assert (reward.parts(images, neutral)["gain"] > 1e-4).all()
 
@@ -84,9 +94,9 @@ def test_by_default_a_gain_that_only_one_way_round_shows_counts_for_nothing() ->
     def right(x: torch.Tensor) -> torch.Tensor:
         return x[..., x.shape[-1] // 2 :].mean(dim=(1, 2, 3))
 
-    one_way = GuardedReward([right], views=["whole", "cropped"], chroma_weight=0)
+    one_way = GuardedReward([right], views=["whole", "cropped"], chroma_weight=0, paling_weight=0)
     assert (one_way(images, neutral) > 1e-3).all()
-    by_default = GuardedReward([right], chroma_weight=0)
+    by_default = GuardedReward([right], chroma_weight=0, paling_weight=0)
     torch.testing.assert_close(by_default(images, neutral), torch.zeros(3), atol=1e-6, rtol=0)
 
 
@@ -96,9 +106,7 @@ def test_newly_clipped_pixels_cost_beyond_the_tolerance_and_old_ones_nothing() -
     images = neutral.clone()
     images[..., :48, :] = 1.0  # a third was clipped, now a half is
     assert newly_clipped(images, neutral).item() == pytest.approx(16 / 96)
-    flat = GuardedReward(
-        [lambda x: x.new_zeros(len(x))], color_weight=0, chroma_weight=0, clip_weight=3, clip_tolerance=0.05
-    )
+    flat = charging(clip_weight=3, clip_tolerance=0.05)
     assert flat(images, neutral).item() == pytest.approx(-3 * (16 / 96 - 0.05), abs=1e-6)
     assert flat.parts(neutral, images)["newly_clipped"].item() == 0  # rescuing highlights is free
 
@@ -144,14 +152,9 @@ def test_colour_costs_beyond_the_free_radius_only() -> None:
     neutral = photographs(1, 32, 32)
     cast = neutral * torch.tensor([1.4, 1.0, 0.5])[:, None, None]
     distance = color_distance(cast, neutral).item()
-
-    def flat(**options: float) -> GuardedReward:
-        return GuardedReward([lambda x: x.new_zeros(len(x))], chroma_weight=0, **options)
-
-    assert flat(color_weight=0.1, color_radius=distance - 2)(cast, neutral).item() == pytest.approx(
-        -0.2, abs=1e-4
-    )
-    assert flat(color_radius=distance + 1)(cast, neutral).item() == 0
+    near, wide = (charging(color_weight=0.1, color_radius=distance + reach) for reach in (-2, 1))
+    assert near(cast, neutral).item() == pytest.approx(-0.2, abs=1e-4)
+    assert wide(cast, neutral).item() == 0
 
 
 def test_lost_chroma_matches_scikit_image_and_counts_losses_alone() -> None:
@@ -170,9 +173,7 @@ def test_what_pales_is_charged_from_the_first_unit_and_what_gains_colour_is_free
     neutral = photographs(1, 32, 32)
     grey = neutral.mean(dim=1, keepdim=True)
     pale, vivid = grey + 0.5 * (neutral - grey), grey + 1.2 * (neutral - grey)
-    flat = GuardedReward(
-        [lambda x: x.new_zeros(len(x))], color_weight=0, chroma_weight=0.5, darkening_weight=0
-    )
+    flat = charging(chroma_weight=0.5)
     parts = flat.parts(pale, neutral)
     assert parts["lost_chroma"].item() > 1
     assert parts["reward"].item() == pytest.approx(-0.5 * parts["lost_chroma"].item(), rel=1e-5)
@@ -201,7 +202,7 @@ def test_contrast_is_no_darkening_and_what_darkens_is_charged_by_its_weight() ->
     neutral = grey_of_lightness(40)
     contrast = neutral.clone()
     contrast[..., :16], contrast[..., 16:] = grey_of_lightness(20)[..., :16], grey_of_lightness(60)[..., :16]
-    flat = GuardedReward([lambda x: x.new_zeros(len(x))], darkening_weight=0.5)
+    flat = charging(darkening_weight=0.5)
     assert flat(contrast, neutral).item() == pytest.approx(0, abs=1e-3)
     dark = grey_of_lightness(30).requires_grad_()
     parts = flat.parts(dark, neutral)
@@ -210,6 +211,40 @@ def test_contrast_is_no_darkening_and_what_darkens_is_charged_by_its_weight() ->
     parts["reward"].backward()
     assert dark.grad is not None
     assert (dark.grad > 0).all()  # uphill is brighter
+
+
+def exposed(images: torch.Tensor, stops: float) -> torch.Tensor:
+    """Display sRGB with its linear light times two to the `stops`."""
+    return linear_rgb_to_rgb(rgb_to_linear_rgb(images) * 2**stops)
+
+
+def test_what_is_only_exposed_does_not_pale_and_what_is_brightened_without_its_colours_does() -> None:
+    neutral = 0.6 * photographs(2, 32, 32)
+    assert paling(exposed(neutral, 0.8), neutral).max().item() < 0.3
+    assert paling(exposed(neutral, -0.5), neutral).max().item() < 0.3
+    grey = neutral.mean(dim=1, keepdim=True)
+    lifted = neutral + grey * 0.5  # each pixel's colour as far from grey as it was
+    brightened = exposed(neutral, 0.8)
+    faded = brightened.mean(dim=1, keepdim=True) + 0.7 * (brightened - brightened.mean(dim=1, keepdim=True))
+    for pale in (lifted, faded):
+        lab, had = (color.rgb2lab(x.permute(0, 2, 3, 1).numpy()) for x in (pale, neutral))
+        chroma, before = (np.hypot(x[..., 1], x[..., 2]).mean(axis=(1, 2)) for x in (lab, had))
+        carried = before * (lab[..., 0].mean(axis=(1, 2)) + 16) / (had[..., 0].mean(axis=(1, 2)) + 16)
+        np.testing.assert_allclose(paling(pale, neutral), carried - chroma, atol=0.02)
+        assert (paling(pale, neutral) > 1).all()
+
+
+def test_paling_is_of_the_picture_and_charged_by_its_weight() -> None:
+    neutral = 0.6 * photographs(1, 32, 32)
+    grey = neutral.mean(dim=1, keepdim=True)
+    other = neutral + 0.5 * (neutral - grey)
+    other[..., :12] = (neutral - 0.5 * (neutral - grey))[..., :12]  # a part fades where the rest gains
+    flat = charging(paling_weight=0.5)
+    assert flat(other, neutral).item() == pytest.approx(0, abs=1e-3)
+    pale = (grey + 0.5 * (neutral - grey)).requires_grad_()
+    parts = flat.parts(pale, neutral)
+    assert parts["paling"].item() > 1
+    assert parts["reward"].item() == pytest.approx(-0.5 * parts["paling"].item(), rel=1e-4)
 
 
 def test_references_are_scored_once_however_they_are_batched() -> None:

@@ -2,8 +2,8 @@
 
 A no-reference score, maximised alone, is exploited by over-saturation, over-sharpening and blown highlights.
 This one is ``mean - k * std`` of the gain over the neutral render, across scorers and views, minus hinges on
-newly clipped pixels and on colour distance from the neutral render, and minus charges for lost chroma and for
-darkening. All of its constants are our choice.
+newly clipped pixels and on colour distance from the neutral render, and minus charges for lost chroma, for
+paling and for darkening. All of its constants are our choice.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class GuardedReward:
 
     ``reward = mean(g) - deviations * std(g) - clip_weight * relu(newly_clipped - clip_tolerance)
     - color_weight * relu(color_distance - color_radius) - chroma_weight * lost_chroma
-    - darkening_weight * darkening``,
+    - darkening_weight * darkening - paling_weight * paling``,
     where ``g`` is ``score(image) - score(reference)``, once for each scorer and view, and ``std`` the
     population's: with two of them and one deviation the reward is the smaller gain. It is zero at the
     reference itself.
@@ -67,6 +67,8 @@ class GuardedReward:
         darkening_weight: score units for one unit of CIELAB lightness by which the mean falls below the
             reference's, or below 50 where that is brighter. A network likes deep contrast however dark; on 17
             scenes of FiveK expert C darkens two, by 3 at most (agents/TRIALS.md).
+        paling_weight: score units for one unit of `paling`. What is brightened without its colours keeps its
+            chroma and looks paler; on 17 scenes of FiveK expert C pales by .1 at most (agents/TRIALS.md).
         remembered: how many references to remember.
     """
 
@@ -84,6 +86,7 @@ class GuardedReward:
         color_radius: float = 12.0,
         chroma_weight: float = 0.01,
         darkening_weight: float = 0.005,
+        paling_weight: float = 0.02,
         remembered: int = 4096,
     ) -> None:
         unknown = [view for view in views if view not in VIEWS]
@@ -91,7 +94,7 @@ class GuardedReward:
             raise InputError(f"views must be some of {', '.join(VIEWS)}; these are {list(views)}.")
         if not scorers:
             raise InputError("a guarded reward needs at least one scorer; the list is empty.")
-        weights = (clip_weight, color_weight, chroma_weight, darkening_weight)
+        weights = (clip_weight, color_weight, chroma_weight, darkening_weight, paling_weight)
         if min(deviations, clip_tolerance, color_radius, *weights) < 0:
             raise InputError(
                 "the weights, tolerances and deviations of a guarded reward must not be negative."
@@ -105,6 +108,7 @@ class GuardedReward:
         self.color_radius = color_radius
         self.chroma_weight = chroma_weight
         self.darkening_weight = darkening_weight
+        self.paling_weight = paling_weight
         self._baselines = _Memo(remembered)
 
     @property
@@ -159,11 +163,13 @@ class GuardedReward:
                 "color_distance": color_distance(*areas),
                 "lost_chroma": lost_chroma(*areas),
                 "darkening": darkening(*areas),
+                "paling": paling(*areas),
             }
             penalty = self.clip_weight * F.relu(terms["newly_clipped"] - self.clip_tolerance)
             penalty = penalty + self.color_weight * F.relu(terms["color_distance"] - self.color_radius)
             penalty = penalty + self.chroma_weight * terms["lost_chroma"]
             penalty = penalty + self.darkening_weight * terms["darkening"]
+            penalty = penalty + self.paling_weight * terms["paling"]
         return gains, terms, penalty
 
     def _scores(self, images: torch.Tensor) -> torch.Tensor:
@@ -220,6 +226,19 @@ def darkening(images: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     """
     now, before = (rgb_to_lab(x)[:, 0].mean(dim=(1, 2)) for x in (images, reference))
     return F.relu(before.clamp(max=_MIDDLE) - now)
+
+
+def paling(images: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """Mean CIELAB chroma ``(B,)`` that `images` lack to `reference`'s, brought to their mean lightness.
+
+    Where linear light is multiplied by one number, a*, b* and L* + 16 are multiplied by its cube root (CIE
+    15:2004, above the linear toe), and colours look as rich as before: what only exposes does not pale. Of
+    means, so that one colour may fade beside another that grows.
+    """
+    now, before = (rgb_to_lab(x) for x in (images, reference))
+    chroma, had = (torch.linalg.vector_norm(x[:, 1:], dim=1).mean(dim=(1, 2)) for x in (now, before))
+    brighter = (now[:, 0].mean(dim=(1, 2)) + 16) / (before[:, 0].mean(dim=(1, 2)) + 16)
+    return F.relu(had * brighter - chroma)
 
 
 def _grid(images: torch.Tensor) -> torch.Tensor:
