@@ -12,8 +12,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tqdm import tqdm
-
 from agents import gallery
 from agents.answers import Settings
 from agents.enhancer import Enhanced, Enhancer
@@ -25,6 +23,7 @@ from agents.xmp import unmapped, write_xmp
 from attiqa.errors import InputError, describe_os_error
 from attiqa.files import is_abandoned, write_json
 from attiqa.images import IMAGE_SUFFIXES, list_images
+from attiqa.progress import progress_bar
 from attiqa.threads import thread_pool
 from isp_env.frame import RawFrame
 from isp_env.raw import RAW_SUFFIXES
@@ -132,7 +131,7 @@ def export(
     jobs = _jobs(inputs, out, products, overwrite, result)
     out.mkdir(parents=True, exist_ok=True)  # where that is refused, nothing needs to be rendered
     _sweep(out)
-    bar = tqdm(total=len(jobs), desc="exporting", unit="file", disable=None)
+    bar = progress_bar(total=len(jobs), desc="exporting", unit="file")
     try:
         for job, decoded in _decode_ahead(jobs):
             try:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from attiqa.errors import InputError
 from attiqa.files import file_digest
 from attiqa.images import list_images
+from attiqa.progress import progress_bar
 from isp_env.embedded import write_embedded_scenes
 from isp_env.frame import FrameSource, RawFrame
 from isp_env.perturbed import PerturbedSource
@@ -128,7 +128,7 @@ def photograph_scenes(
     written: dict[bool, list[list[Path]]] = {False: [], True: []}
     failures: Failures = []
     errors = (HURRIED, CAREFUL) if spare else (HURRIED,)
-    for number, path in enumerate(tqdm(photographs, "unprocessing photographs", delay=2.0, disable=None)):
+    for number, path in enumerate(progress_bar(photographs, "unprocessing photographs", delay=2.0)):
         held = number in held_out
         count, variety = (RAWS_A_PHOTOGRAPH, Variety()) if held else (many, scenes)
         try:

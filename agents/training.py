@@ -12,7 +12,6 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.noise import NormalActionNoise
-from tqdm import tqdm
 
 from agents.checkpoint import load_checkpoint, read_state, save_checkpoint
 from agents.dpg import ManyScales
@@ -28,6 +27,7 @@ from agents.runs import STEP
 from agents.vec_env import IspVecEnv
 from agents.watching import HeldOut
 from attiqa.errors import InputError
+from attiqa.progress import progress_bar
 
 HIDDEN = [64, 64]
 LOG_STD = -1.75
@@ -188,8 +188,8 @@ class Watcher(BaseCallback):
         self._started = time.monotonic()
         # the evaluation that is due at a step belongs to the checkpoint of that step
         self._evaluated = self.held_out.last // self.every
-        self._bar = tqdm(
-            total=self.total, initial=self.model.num_timesteps, desc="training", unit="render", disable=None
+        self._bar = progress_bar(
+            total=self.total, initial=self.model.num_timesteps, desc="training", unit="render"
         )
 
     def _on_rollout_start(self) -> None:

@@ -16,7 +16,6 @@ from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
-from tqdm import tqdm
 
 import attiqa
 from attiqa.checkpoint import load_checkpoint
@@ -26,6 +25,7 @@ from attiqa.files import atomic_path
 from attiqa.images import read_image, to_float
 from attiqa.model import find_weights
 from attiqa.nn.network import AttributeNetwork
+from attiqa.progress import progress_bar
 from attiqa.scoring import read_ahead
 from attiqa.training.finetuning import RatedImages, finetune
 from attiqa.views import CROP_SIDE, SHORT_SIDE
@@ -233,7 +233,7 @@ def image_features(rated: RatedSet, name: str, device: str, view: str, folder: P
         return np.load(path, allow_pickle=False)
     rows: list[Vector | None] = []
     decoded = read_ahead(rated.paths, read_image, workers=2, ahead=4)
-    for _, image in tqdm(decoded, f"{name} features", len(rated)):
+    for _, image in progress_bar(decoded, f"{name} features", total=len(rated)):
         unreadable = isinstance(image, InputError)
         rows.append(
             None if unreadable else model.features(to_float(image)[None], view)[0].cpu().double().numpy()

@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from attiqa.errors import InputError
 from attiqa.files import atomic_path
+from attiqa.progress import progress_bar
 from benchmarks.pairs import COLUMNS
 
 # (prompt, seed) -> picture
@@ -65,7 +65,7 @@ def generate(pairs: Sequence[PlannedPair], generator: Generator, folder: Path) -
     """Make the pictures that are not there yet; returns how many were made."""
     wanted = {name: (prompt, seed) for prompt, name, seed in _pictures(pairs)}
     todo = {name: job for name, job in wanted.items() if not (folder / name).is_file()}
-    for name, (prompt, seed) in tqdm(todo.items(), "pictures"):
+    for name, (prompt, seed) in progress_bar(todo.items(), "pictures"):
         with atomic_path(folder / name) as temporary:
             generator(prompt, seed).save(temporary)
     return len(todo)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from attiqa.datasets.rated import RatedSet
 from attiqa.evaluation.agreement import METRICS
+from attiqa.progress import progress_bar
 from attiqa.splits import random_splits, write_splits
 from benchmarks.agreement import agreement
 from benchmarks.fits import Fit
@@ -29,7 +29,7 @@ def in_domain_row(
     made_by = f"random_splits by {rated.grouping}, 80/20, seed {seed}"
     digest = write_splits(folder / "splits.json", rated, parts, made_by)
     results = []
-    for part in tqdm(parts, f"{model}, {fit.label}", unit="split"):
+    for part in progress_bar(parts, f"{model}, {fit.label}", unit="split"):
         predicted = fit.predict(model, rated, part.train, rated, part.test)
         result = agreement(predicted.values, rated.mos[part.test], rated.groups[part.test], repeats=0)
         results.append(result | {"train_images": predicted.fitted_on})

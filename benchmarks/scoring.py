@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from attiqa.errors import InputError
 from attiqa.files import file_digest
 from attiqa.images import read_image, to_float
+from attiqa.progress import progress_bar
 from attiqa.scoring import read_ahead
 from benchmarks.scorers import ScoreColumn, Scorer, one_line
 
@@ -79,7 +79,7 @@ def score_files(
         digests = dict(zip(paths, pool.map(_digest, paths), strict=True))
     todo = [path for path, digest in digests.items() if cache.get(digest) is None]
     decoded = read_ahead(todo, read_image, workers, 2 * workers)
-    progress = tqdm(decoded, scorer.name, len(todo), disable=not todo)
+    progress = progress_bar(decoded, scorer.name, total=len(todo), shown=bool(todo))
     for batch in _batches(progress, batch_size, reasons):
         cache.add({digests[path]: value for path, value in _score(scorer, batch, reasons).items()})
     values = [cache.get(digests[path]) for path in paths]

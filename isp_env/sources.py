@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TypeVar, Unpack
 
 from torch import Tensor
-from tqdm import tqdm
 
 from attiqa.errors import InputError
 from attiqa.images import IMAGE_SUFFIXES, list_images, read_image
+from attiqa.progress import progress_bar
 from attiqa.threads import thread_pool
 from isp_env.cache import PreviewCache
 from isp_env.color import linear_to_srgb, srgb_to_linear
@@ -186,7 +186,7 @@ def in_threads(
     items = list(items)
     with thread_pool(workers or os.cpu_count() or 1) as pool:
         return list(
-            tqdm(pool.map(work, items), description, len(items), delay=2.0, leave=False, disable=None)
+            progress_bar(pool.map(work, items), description, total=len(items), delay=2.0, leave=False)
         )
 
 

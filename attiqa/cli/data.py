@@ -7,14 +7,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from attiqa.datasets.rated import RatedSet
 from attiqa.datasets.registry import DATASETS, load_dataset
 from attiqa.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, command
 from attiqa.evaluation.datasets import choose_splits
 from attiqa.images import read_image
 from attiqa.options import option, parse
+from attiqa.progress import progress_bar
 from attiqa.scoring import read_ahead
 from attiqa.splits import subset_of_training, write_splits
 
@@ -70,7 +69,7 @@ def _check(rated: RatedSet) -> int:
     for note in rated.notes:
         print(note)
     workers = os.cpu_count() or 1
-    progress = tqdm(read_ahead(rated.paths, read_image, workers, 2 * workers), total=len(rated), disable=None)
+    progress = progress_bar(read_ahead(rated.paths, read_image, workers, 2 * workers), total=len(rated))
     unreadable = [str(image) for _, image in progress if isinstance(image, InputError)]
     for what, items in (("missing", rated.missing), ("unreadable", unreadable)):
         if items:

@@ -14,6 +14,7 @@ from attiqa.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, command
 from attiqa.files import printable
 from attiqa.model import DEFAULT_MODEL, QualityModel, load
 from attiqa.options import option, parse
+from attiqa.progress import progress_bar
 from attiqa.ray_engine import ENGINES, score_files_on_ray, start_ray
 from attiqa.score_table import ScoreTable, as_row, score_protocol
 from attiqa.scoring import ScoredImage, expand_inputs, score_files
@@ -90,9 +91,8 @@ def _results(model: QualityModel, paths: Sequence[Path], options: ScoreOptions) 
         results = score_files(
             model, paths, crops=options.crops, batch=options.batch, workers=options.workers or None
         )
-    # no bar where nobody watches, nor for a handful of files
-    quiet = None if len(paths) > options.batch else True
-    yield from tqdm(results, total=len(paths), unit="image", disable=quiet)
+    many = len(paths) > options.batch  # no bar for a handful of files
+    yield from progress_bar(results, "scoring", total=len(paths), unit="image", shown=many)
 
 
 def _print_table(

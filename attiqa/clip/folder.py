@@ -18,6 +18,7 @@ from attiqa.clip.embedding import ClipEncoder, Preprocess
 from attiqa.errors import InputError
 from attiqa.files import file_digest
 from attiqa.images import read_image
+from attiqa.progress import progress_bar
 
 _SHARD_ROWS = 1024
 _SHARD_SECONDS = 60.0
@@ -126,7 +127,7 @@ def embed_files(
     order = np.random.default_rng().permutation(len(paths)).tolist()
     dataset = Windows(paths, frozenset(pending.known), encoder.preprocess, crops)
     loader = DataLoader(dataset, batch_size=None, sampler=order, num_workers=workers)
-    with tqdm(total=len(paths), unit="image", desc="embedding", disable=not progress) as bar:
+    with progress_bar(total=len(paths), unit="image", desc="embedding", shown=progress) as bar:
         try:
             for items in _groups(loader, batch_size, bar):
                 for item in items:

@@ -16,7 +16,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from attiqa.clip.cache import EmbeddingCache
 from attiqa.clip.clipiqa import BAD, GOOD
@@ -29,6 +28,7 @@ from attiqa.files import atomic_path, file_digest
 from attiqa.images import read_image, to_float
 from attiqa.losses import finite
 from attiqa.nn.backbones import pad_to_minimum
+from attiqa.progress import progress_bar
 from attiqa.scoring import read_ahead
 from attiqa.views import look
 
@@ -103,7 +103,7 @@ def fit_prompts(
     embeddings, opinions = embeddings.to(encoder.device).float().clone(), opinions.to(encoder.device).float()
     optimizer = torch.optim.AdamW(prompts.parameters(), lr=learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for step in tqdm(range(steps), desc="learning words", unit="step"):
+    for step in progress_bar(range(steps), desc="learning words", unit="step"):
         rows = torch.randint(len(opinions), (min(batch, len(opinions)),), generator=generator)
         positive, negative = prompts()[:, None]
         difference = antonym_differences(embeddings[rows], positive, negative)[:, 0]
@@ -152,7 +152,7 @@ def embed_views(
     overlap = torch.device(device).type != "cpu"
     images = read_ahead(paths, prepared, workers, 4 * workers, overlap=overlap)
     try:
-        for path, image in tqdm(images, total=len(paths), desc="embedding", unit="image"):
+        for path, image in progress_bar(images, total=len(paths), desc="embedding", unit="image"):
             if isinstance(image, InputError):
                 result.failures.append((path, str(image)))
                 continue

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from attiqa.clip.cache import EmbeddingCache
 from attiqa.clip.embedding import ClipEncoder
@@ -19,6 +18,7 @@ from attiqa.distortions import DISTORTIONS
 from attiqa.errors import InputError
 from attiqa.files import file_digest
 from attiqa.images import read_image, to_float
+from attiqa.progress import progress_bar
 from attiqa.views import short_side
 
 _LONGEST_SHORT_SIDE = 512
@@ -58,7 +58,7 @@ def distorted_embeddings(
     known = set(cache.digests)
     keys: dict[str, list[str]] = {name: [] for name in distortions}
     failures: list[tuple[Path, str]] = []
-    for path in tqdm(photographs, unit="photograph", desc="distorting", disable=not progress):
+    for path in progress_bar(photographs, unit="photograph", desc="distorting", shown=progress):
         try:
             digest = file_digest(path)
             own = {name: [_key(digest, name, level) for level in levels] for name in keys}

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from attiqa.clip.cache import EmbeddingCache
 from attiqa.clip.embedding import build_encoder
 from attiqa.clip.folder import Embedded, Pending, Windows
 from attiqa.clip.weights import ClipWeights
 from attiqa.devices import pick_device
+from attiqa.progress import progress_bar
 from attiqa.ray_engine import Columns, map_files, start_ray
 
 
@@ -42,7 +42,7 @@ def embed_files_on_ray(
     pending = Pending(cache)
     known = start_ray().put(frozenset(pending.known))
     arguments = {"found": found, "known": known, "crops": crops}
-    with tqdm(total=len(paths), unit="image", desc="embedding", disable=not progress) as bar:
+    with progress_bar(total=len(paths), unit="image", desc="embedding", shown=progress) as bar:
         try:
             for rows in map_files(
                 paths, _Embedder, arguments, batch=batch_size, workers=workers, device=device

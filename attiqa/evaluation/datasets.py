@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from attiqa.datasets.rated import RatedSet
 from attiqa.errors import InputError
 from attiqa.evaluation.agreement import agreement, over_splits
 from attiqa.model import QualityModel
+from attiqa.progress import progress_bar
 from attiqa.score_table import ScoreTable, score_protocol
 from attiqa.scoring import score_files
 from attiqa.splits import Split, official_split, random_splits
@@ -45,7 +45,7 @@ def score_rated_set(
     with ScoreTable(table_path, score_protocol(model, crops), model.attribute_names) as table:
         remaining = [path for path in rated.paths if str(path) not in table.done]
         results = score_files(model, remaining, crops=crops, batch=batch, workers=workers)
-        for result in tqdm(results, total=len(remaining), unit="image", desc=rated.name, disable=None):
+        for result in progress_bar(results, f"scoring {rated.name}", total=len(remaining), unit="image"):
             table.add([result])
             if result.error:
                 errors[str(result.path)] = result.error

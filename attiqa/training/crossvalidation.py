@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from attiqa.datasets.rated import RatedSet
 from attiqa.errors import InputError
 from attiqa.images import read_image, to_float
 from attiqa.metrics import bootstrap_interval, plcc, srocc
 from attiqa.nn.network import AttributeNetwork
+from attiqa.progress import progress_bar
 from attiqa.training.regressor import PseudoRated, RatedFeatures, fit_regressor, predict
 from attiqa.views import five_crops, look
 
@@ -37,7 +37,7 @@ def named_view(name: str) -> View:
 def rated_features(network: AttributeNetwork, rated: RatedSet, views: dict[str, View]) -> RatedFeatures:
     """Show every image of a rated set to the frozen network, in each of `views`."""
     columns: dict[str, list[torch.Tensor]] = {name: [] for name in views}
-    for path in tqdm(rated.paths, desc=f"features of {rated.name}", unit="image"):
+    for path in progress_bar(rated.paths, desc=f"features of {rated.name}", unit="image"):
         image = to_float(read_image(path)).unsqueeze(0)
         for name, view in views.items():
             columns[name].append(network.hidden(view(image)[0]))
@@ -90,7 +90,7 @@ def nested_predictions(
     """As `out_of_fold`, one group a fold, with the penalty chosen anew inside each fold's training images."""
     own = sets[which]
     predictions = {view: torch.zeros(len(own.mos)) for view in own.hidden}
-    for held_out in tqdm(list(group_folds(own.groups)), desc="cross-validation", unit="fold"):
+    for held_out in progress_bar(list(group_folds(own.groups)), desc="cross-validation", unit="fold"):
         training = [own.select(~held_out) if index == which else other for index, other in enumerate(sets)]
         penalty = chosen_penalty(training, photographs)
         fitted = fit_regressor(training, photographs, penalty=penalty)

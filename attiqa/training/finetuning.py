@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from attiqa.errors import InputError
 from attiqa.images import read_image, to_float
 from attiqa.losses import finite
 from attiqa.nn.backbones import freeze_normalisation
 from attiqa.nn.network import AttributeNetwork
+from attiqa.progress import progress_bar
 from attiqa.scoring import read_ahead
 from attiqa.training.loop import cosine_rate
 from attiqa.training.pixels import stored_pixels
@@ -55,7 +55,7 @@ class RatedImages:
         def decoded() -> Iterator[torch.Tensor | InputError]:
             workers = os.cpu_count() or 1
             images = read_ahead(paths, reduced, workers, 4 * workers)
-            for _, image in tqdm(images, total=len(paths), desc="decoding", unit="image"):
+            for _, image in progress_bar(images, total=len(paths), desc="decoding", unit="image"):
                 yield image
 
         found = decoded() if folder is None else stored_pixels(folder, paths, side, decoded)
@@ -149,7 +149,8 @@ def finetune(
     per_epoch = -(-len(images) // batch)
     first = load_state(state, network, optimizer) // per_epoch if state and state.exists() else 0
     losses = []
-    for epoch in tqdm(range(first, epochs), initial=first, total=epochs, desc="fine-tuning", unit="epoch"):
+    upcoming = range(first, epochs)
+    for epoch in progress_bar(upcoming, "fine-tuning", initial=first, total=epochs, unit="epoch"):
         network.train()
         freeze_normalisation(network)
         generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from attiqa.distortions import DISTORTIONS, distort
 from attiqa.nn.network import AttributeNetwork, Regressor
+from attiqa.progress import progress_bar
 from attiqa.training.distorted import random_levels, severity_order
 from attiqa.training.photographs import PhotographPool, random_window
 from attiqa.views import whole
@@ -50,7 +50,7 @@ def graded_layers(network: AttributeNetwork, photographs: PhotographPool, seed: 
     """Show the frozen network graded versions of each photograph, at the whole view of a random window."""
     generator = torch.Generator().manual_seed(seed)
     hidden, levels = [], []
-    for index in tqdm(range(len(photographs)), desc="layers of graded photographs", unit="photograph"):
+    for index in progress_bar(range(len(photographs)), "layers of graded photographs", unit="photo"):
         image = whole(random_window(photographs.image(index), generator))
         drawn = graded_levels(generator)
         columns = {name: drawn[:, k] for k, name in enumerate(DISTORTIONS)}

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from attiqa.losses import finite
+from attiqa.progress import progress_bar
 from attiqa.training.distorted import LabelledBatch
 from attiqa.training.processes import Processes
 from attiqa.training.state import load_state, save_state
@@ -139,9 +139,9 @@ def train(
     clock = StateClock(steps, state_every)
     seen = 0
     started = time.perf_counter()
-    bar = tqdm(
+    bar = progress_bar(
         upcoming(batches, first, steps, device), total=steps, initial=first, desc="pretraining", unit="step",
-        disable=not processes.is_first,
+        shown=processes.is_first,
     )  # fmt: skip
     for step, batch in enumerate(bar, start=first):
         for group in optimizer.param_groups:

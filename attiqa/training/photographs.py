@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from attiqa.errors import InputError
 from attiqa.images import to_float
+from attiqa.progress import progress_bar
 from attiqa.training.store import Entry
 from attiqa.views import WHOLE_SIDE, resize
 
@@ -25,7 +25,7 @@ class PhotographPool:
         self.keys: list[str] = []
         self.images: list[torch.Tensor] = []  # uint8 (3, H, W), display sRGB
         self.failures: list[tuple[str, str]] = []
-        for entry in tqdm(entries, desc="decoding", unit="image", disable=not progress):
+        for entry in progress_bar(entries, desc="decoding", unit="image", shown=progress):
             try:
                 self.images.append(_reduced(entry.read()))
                 self.keys.append(entry.key)

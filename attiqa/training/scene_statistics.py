@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from attiqa.errors import InputError
 from attiqa.files import atomic_path
 from attiqa.images import read_image, to_float
 from attiqa.peers import Scorer
+from attiqa.progress import progress_bar
 from attiqa.training.degraded import LEAST_SIDE, degrade, region
 from attiqa.training.distorted import LabelledBatch
 from attiqa.training.loop import BatchSource
@@ -69,7 +69,7 @@ def rate_versions(
         raise InputError(f"ranking needs at least two versions of a photograph; {versions} was asked for.")
     known = _read(table, scorers)
     images, ratings = [], []
-    bar = tqdm(photographs, desc="scene statistics", unit="photograph")
+    bar = progress_bar(photographs, desc="scene statistics", unit="photograph")
     for done, path in enumerate(bar, start=1):
         photograph = read_image(path)
         for number in range(versions):

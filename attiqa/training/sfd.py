@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from attiqa.clip.clipiqa import BAD, GOOD
 from attiqa.clip.embedding import ClipEncoder
@@ -21,6 +20,7 @@ from attiqa.clip.labels import antonym_differences
 from attiqa.clip.learned_prompts import LearnedPrompts
 from attiqa.clip.sfd import SfdNetwork
 from attiqa.losses import finite
+from attiqa.progress import progress_bar
 from attiqa.threads import thread_pool
 from attiqa.training.crop_pairs import Photographs, overlapping_crops
 from attiqa.training.distorted import LabelledBatch
@@ -140,7 +140,7 @@ def train_against_super_resolution(
     first = load_state(state, players, optimizer) if state and state.exists() else 0
     losses: list[float] = []
     clock = StateClock(steps, state_every)
-    bar = tqdm(
+    bar = progress_bar(
         upcoming(batches, first, steps, device), total=steps, initial=first, desc="pretraining", unit="step"
     )
     for step, batch in enumerate(bar, start=first):

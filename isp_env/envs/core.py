@@ -12,9 +12,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 from gymnasium import spaces
-from tqdm import tqdm
 
 from attiqa.errors import InputError
+from attiqa.progress import progress_bar
 from attiqa.rewards.guarded import is_clipped
 from attiqa.rewards.protocol import PartedReward, ReferencedReward, Reward, together
 from isp_env.envs import looking
@@ -207,7 +207,7 @@ class Core:
         # in blocks that do not depend on who asks when: a network's last bits depend on the batch
         size = self.table.max_batch
         blocks = np.unique(frames[~self._has_slope[frames]] // size).tolist()
-        for number in tqdm(blocks, "slopes at neutral renders", delay=2.0, leave=False, disable=None):
+        for number in progress_bar(blocks, "measuring slopes at neutral renders", delay=2.0, leave=False):
             first = number * size
             block = np.arange(first, min(first + size, len(self)))
             still = self.space.neutral_values(len(block), self.device)

@@ -1,0 +1,45 @@
+"""How far long work is, on a terminal and in a log."""
+
+from __future__ import annotations
+
+import io
+import time
+
+import pytest
+
+from attiqa import progress
+from attiqa.progress import progress_bar
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_a_bar_is_redrawn_in_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    assert list(progress_bar(range(3), "counting", mininterval=0, miniters=1)) == [0, 1, 2]
+    assert terminal.getvalue().count("\n") == 1
+    assert "counting: 100%" in terminal.getvalue().rsplit("\r", 1)[1]
+
+
+def test_in_a_log_long_work_leaves_lines_and_its_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.05)
+    with progress_bar(desc="counting", total=4, unit="render") as bar:
+        for _ in range(4):
+            time.sleep(0.06)
+            bar.update()
+    *lines, end = capsys.readouterr().err.splitlines()
+    assert 2 <= len(lines) <= 4
+    assert all(line.startswith("counting:") and "/4 [" in line for line in (*lines, end))
+    assert "4/4 [" in end
+    assert "\r" not in end
+
+
+def test_in_a_log_short_work_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(progress_bar(range(3), "counting")) == [0, 1, 2]
+    assert list(progress_bar(range(3), "counting", shown=False)) == [0, 1, 2]
+    assert capsys.readouterr().err == ""
