@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from agents.curves import policy_point, search_points
 from agents.delivery import deliveries, no_worse_than_neutral
@@ -28,11 +27,10 @@ from agents.judging import Judging
 from agents.launch import make_core
 from agents.playing import best_so_far, envs_of, looks_of
 from agents.policy_file import StoredPolicy
-from agents.search import Floats, Indices, Objective, SearchResult, cma_es, coordinate_search, random_search
+from agents.search import cma_es, coordinate_search, random_search
 from attiqa.errors import InputError
 from attiqa.fidelity import FIDELITY
 from attiqa.images import list_images
-from attiqa.progress import progress_bar
 from isp_env.color import linear_to_srgb
 from isp_env.envs.core import Core
 from isp_env.envs.frames import Group
@@ -87,16 +85,10 @@ def compare(
         failures += unread
     bench = Bench(core, scores.score, scores.judges, measures=measures)
     frames, parameters = len(bench), len(core.space)
-
-    def searched(search: Callable[..., SearchResult], renders: int, *seeds: int) -> SearchResult:
-        name = search.__name__.replace("_", " ")
-        with progress_bar(desc=name, total=renders * frames, unit="render") as bar:
-            return search(_counted(bench.gains, bar), frames, parameters, renders, *seeds)
-
-    found = {"random_search": searched(random_search, random_renders, seed)}
+    found = {"random_search": random_search(bench.gains, frames, parameters, random_renders, seed)}
     if search_renders:
-        found["coordinate_search"] = searched(coordinate_search, search_renders)
-        found["cma_es"] = searched(cma_es, search_renders, seed)
+        found["coordinate_search"] = coordinate_search(bench.gains, frames, parameters, search_renders)
+        found["cma_es"] = cma_es(bench.gains, frames, parameters, search_renders, seed)
     played = {name: _played(policy, bench) for name, policy in {POLICY: stored, **(further or {})}.items()}
     policies = {name: looks[-1] for name, looks in played.items()}
     outcomes: dict[str, Outcome] = {
@@ -126,17 +118,6 @@ def compare(
         "policy_digest": stored.digest,
         **scores.about,
     }
-
-
-def _counted(objective: Objective, bar: tqdm[Any]) -> Objective:
-    """`objective`, whose renders are told to `bar`."""
-
-    def gains(frames: Indices, actions: Floats) -> Floats:
-        found = objective(frames, actions)
-        bar.update(len(frames))
-        return found
-
-    return gains
 
 
 def _played(stored: StoredPolicy, bench: Bench) -> list[Outcome]:

@@ -6,15 +6,19 @@ frame. The neutral render costs nothing (an environment holds it anyway), so no 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
+
+from attiqa.progress import progress_bar
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
+
+_AT_ONCE = 256  # renders of random search between two looks at its progress
 
 
 class Objective(Protocol):
@@ -66,11 +70,16 @@ class _Best:
         return SearchResult(self.actions, self.gains, np.concatenate(self._curve, axis=1))
 
 
-def _evaluate(objective: Objective, actions: Floats) -> Floats:
+def _bar(name: str, frames: int, evaluations: int) -> tqdm[Any]:
+    return progress_bar(desc=name, total=frames * evaluations, unit="render", delay=2.0, leave=False)
+
+
+def _evaluate(objective: Objective, actions: Floats, bar: tqdm[Any]) -> Floats:
     """Candidates ``(F, K, P)`` of all frames in one call; gains ``(F, K)``."""
     frames, candidates, dimensions = actions.shape
     numbers = np.repeat(np.arange(frames, dtype=np.int64), candidates)
     gains = objective(numbers, actions.reshape(-1, dimensions))
+    bar.update(len(numbers))
     return np.asarray(gains, dtype=np.float64).reshape(frames, candidates)
 
 
@@ -87,7 +96,11 @@ def random_search(
     directions = generator.uniform(-1.0, 1.0, (frames, evaluations, dimensions))
     actions = directions * generator.uniform(0.0, 1.0, (frames, evaluations, 1))
     best = _Best(frames, dimensions)
-    best.offer(actions, _evaluate(objective, actions))
+    at_once = -(-_AT_ONCE // frames)
+    with _bar("random search", frames, evaluations) as bar:
+        for begin in range(0, evaluations, at_once):
+            drawn = actions[:, begin : begin + at_once]
+            best.offer(drawn, _evaluate(objective, drawn, bar))
     return best.result()
 
 
@@ -98,7 +111,6 @@ def cma_es(
     evaluations: int = 400,
     seed: int = 0,
     sigma: float = 0.3,
-    on_generation: Callable[[int], None] | None = None,
 ) -> SearchResult:
     """CMA-ES (Hansen's `cma`), one strategy a frame, the populations of all frames rendered together.
 
@@ -109,7 +121,6 @@ def cma_es(
         evaluations: renders a frame; rounded down to whole populations, at least one.
         seed: of the sampling; each frame has a stream of its own.
         sigma: initial standard deviation, in units of half the box.
-        on_generation: told the renders a frame so far, after each generation.
     """
     import cma  # takes longer to import than torch, and exports search nothing
 
@@ -119,15 +130,15 @@ def cma_es(
     ]
     population = strategies[0].popsize
     best = _Best(frames, dimensions)
-    for generation in range(max(evaluations // population, 1)):
-        asked = [strategy.ask() for strategy in strategies]
-        actions = np.asarray(asked, dtype=np.float64)  # (F, population, P)
-        gains = _evaluate(objective, actions)
-        for strategy, candidates, row in zip(strategies, asked, gains, strict=True):
-            strategy.tell(candidates, (-row).tolist())
-        best.offer(actions, gains)
-        if on_generation is not None:
-            on_generation((generation + 1) * population)
+    generations = max(evaluations // population, 1)
+    with _bar("CMA-ES", frames, generations * population) as bar:
+        for _ in range(generations):
+            asked = [strategy.ask() for strategy in strategies]
+            actions = np.asarray(asked, dtype=np.float64)  # (F, population, P)
+            gains = _evaluate(objective, actions, bar)
+            for strategy, candidates, row in zip(strategies, asked, gains, strict=True):
+                strategy.tell(candidates, (-row).tolist())
+            best.offer(actions, gains)
     return best.result()
 
 
@@ -154,10 +165,12 @@ def coordinate_search(
         candidates: values tried for a parameter in each sweep.
     """
     best = _Best(frames, dimensions)
-    for sweep in range(max(evaluations // candidates, 1)):
-        parameter, turn = sweep % dimensions, sweep // dimensions
-        window = np.linspace(-1.0, 1.0, candidates) * 0.5**turn
-        actions = np.repeat(best.actions[:, None, :], candidates, axis=1)
-        actions[:, :, parameter] = np.clip(actions[:, :, parameter] + window, -1.0, 1.0)
-        best.offer(actions, _evaluate(objective, actions))
+    sweeps = max(evaluations // candidates, 1)
+    with _bar("coordinate search", frames, sweeps * candidates) as bar:
+        for sweep in range(sweeps):
+            parameter, turn = sweep % dimensions, sweep // dimensions
+            window = np.linspace(-1.0, 1.0, candidates) * 0.5**turn
+            actions = np.repeat(best.actions[:, None, :], candidates, axis=1)
+            actions[:, :, parameter] = np.clip(actions[:, :, parameter] + window, -1.0, 1.0)
+            best.offer(actions, _evaluate(objective, actions, bar))
     return best.result()
