@@ -13,11 +13,12 @@ from agents.answers import Answer, sequences_at
 from agents.begun import BegunPolicy
 from agents.checkpoint import load_checkpoint
 from agents.evaluation import Bench, Outcome, fallen_judges, share_of, summarise
+from agents.kept_slopes import bring_slopes
 from agents.playing import STEPS_AN_EPISODE, exploration_spread, looks, make_envs, play
 from agents.policy import act, begin, calibrate, is_begun
 from agents.policy_file import StoredPolicy, describe_network, save_policy
 from agents.report import draw_report, pairs
-from agents.runs import CHECKPOINT, METRICS, REPORT, SUMMARY, run_logger, versions
+from agents.runs import CHECKPOINT, METRICS, REPORT, SLOPES, SUMMARY, run_logger, versions
 from agents.search import Floats, random_search
 from agents.training import HIDDEN, LOG_STD, Watcher, build_model, learn, log_std, resume
 from agents.watching import HeldOut
@@ -76,7 +77,7 @@ class Experiment:
         self.continued = continued
         slopes = slopes or (first is not None and first.sees_slopes)
         if slopes:
-            training.neutral_slope_of(np.arange(len(training)))  # at once, not in the first rollouts
+            bring_slopes(run / SLOPES, training)  # at once, not in the first rollouts
         self.env = make_envs(task, training, num_envs, algo, slopes)
         learns_rewards = algo != "climb"  # it takes them as they are
         if not continued and learns_rewards:

@@ -34,6 +34,7 @@ CHECKPOINT = "checkpoint.safetensors"
 SUMMARY = "summary.json"
 REPORT = "report.png"
 TENSORBOARD = "tensorboard"
+SLOPES = "slopes.safetensors"
 START = "start"
 
 STEP = "time/total_timesteps"

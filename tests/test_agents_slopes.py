@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 from agents import train_isp
 from agents.enhancer import chooser
+from agents.kept_slopes import bring_slopes
 from agents.playing import envs_of, first_look, make_envs, play
 from agents.policy import StandardisedExtractor, act
 from agents.policy_file import CARD, StoredPolicy, load_policy
@@ -18,6 +20,8 @@ from agents.runs import START
 from agents.starting import SHIPPED, exchange_start
 from attiqa.errors import InputError
 from attiqa.options import as_record
+from isp_env.envs.core import Core
+from isp_env.envs.frames import Group, Tensors
 from tests.test_agents_climb import experiment as climb_experiment
 from tests.test_agents_training import check_ends_as_unbroken
 from tests.test_slopes import Even, Opaque, real_core
@@ -153,3 +157,50 @@ def test_the_command_line_asks_for_slopes() -> None:
     assert as_record(train_isp.TrainOptions(slopes=True))["slopes"] is True
     assert as_record(train_isp.TrainOptions())["slopes"] is False
     assert load_policy(SHIPPED).sees_slopes  # and so does a default run, which begins with it
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many frames were looked back from, in blocks."""
+    blocks: list[int] = []
+    look_back = Core._look_back
+
+    def counted(self: Core, group: Group, **options: Any) -> Tensors:
+        blocks.append(len(group.rows))
+        return look_back(self, group, **options)
+
+    monkeypatch.setattr(Core, "_look_back", counted)
+    return blocks
+
+
+def test_a_runs_slopes_are_measured_once(measured: list[int], tmp_path: Path) -> None:
+    path = tmp_path / "slopes.safetensors"
+    first, again = real_core(Even()), real_core(Even())
+    frames = np.arange(len(first))
+    bring_slopes(path, first)
+    assert sum(measured) == len(first)
+    bring_slopes(path, again)
+    assert sum(measured) == len(first)
+    assert torch.equal(again.neutral_slope_of(frames), first.neutral_slope_of(frames))
+    assert again.neutral_slope_of(frames).abs().max() > 0
+    with pytest.raises(InputError, match=r"slopes of .* frames and .* parameters are wanted"):
+        again.know_neutral_slopes(torch.zeros(1, 1))
+
+
+@pytest.mark.parametrize("spoilt", ["another reward", "broken"])
+def test_kept_slopes_of_something_else_are_measured_anew(
+    measured: list[int], tmp_path: Path, spoilt: str
+) -> None:
+    path = tmp_path / "slopes.safetensors"
+    core = real_core(Even())
+    bring_slopes(path, real_core(lambda images: 2 * Even()(images)) if spoilt == "another reward" else core)
+    if spoilt == "broken":
+        path.write_bytes(path.read_bytes()[:-9])
+    before, core = sum(measured), real_core(Even())
+    bring_slopes(path, core)
+    assert sum(measured) == before + len(core)
+    fresh = real_core(Even())
+    bring_slopes(path, fresh)  # what was measured anew is kept
+    assert sum(measured) == before + len(core)
+    frames = np.arange(len(core))
+    assert torch.equal(fresh.neutral_slope_of(frames), core.neutral_slope_of(frames))

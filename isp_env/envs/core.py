@@ -217,6 +217,16 @@ class Core:
             self._has_slope[block] = True
         return self._neutral_slope[torch.as_tensor(frames, device=self.device)]
 
+    def know_neutral_slopes(self, slopes: torch.Tensor) -> None:
+        """Take `slopes`, float32 ``(F, P)``, for what `neutral_slope_of` would measure of all frames."""
+        if slopes.shape != self._neutral_slope.shape:
+            raise InputError(
+                f"slopes of {len(self)} frames and {len(self.space)} parameters are wanted; these have the "
+                f"shape {tuple(slopes.shape)}."
+            )
+        self._neutral_slope = slopes.to(self._neutral_slope)
+        self._has_slope[:] = True
+
     def observation_spaces(self) -> dict[str, spaces.Space]:
         """The spaces of what is seen of a render."""
         features = self.neutral.get("features")
