@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from agents.runs import versions
-from attiqa.files import atomic_path
+from attiqa.files import NAME_ERRORS, atomic_path
 from isp_env.envs.core import Core
 
 _SLOPES = "slopes"
@@ -28,7 +28,7 @@ def bring_slopes(path: Path, core: Core) -> None:
     of = {
         "versions": json.dumps(versions()),
         "parameters": ",".join(core.space.names),
-        "frames": hashlib.sha256("\n".join(core.names).encode(errors="surrogateescape")).hexdigest(),
+        "frames": hashlib.sha256("\n".join(core.names).encode(errors=NAME_ERRORS)).hexdigest(),
         "potentials": hashlib.sha256(potentials.tobytes()).hexdigest(),
     }
     kept = _read(path, of)

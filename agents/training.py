@@ -214,7 +214,7 @@ class Watcher(BaseCallback):
         self._gain = float(rewards.mean())
         self.logger.record(GAIN, self._gain)
         self.logger.record("rollout/gain_std", float(rewards.std()))
-        self._bar.set_postfix(gain=f"{self._gain:+.4f}")
+        self._bar.set_postfix(gain=f"{self._gain:+.4f}", refresh=False)
 
     def _on_training_end(self) -> None:
         self._log(last=True)

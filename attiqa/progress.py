@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakSet
 
 from tqdm import tqdm
 
@@ -34,6 +35,14 @@ def progress_bar(
 
 class _Lines(tqdm):
     """A bar of lines."""
+
+    # apart from other bars: those are drawn again after each `tqdm.write`
+    _instances: ClassVar[WeakSet[tqdm[Any]]] = WeakSet()
+
+    @classmethod
+    def write(cls, s: str, file: Any = None, end: str = "\n", nolock: bool = False) -> None:
+        """Print; there is no bar in the way."""
+        print(s, file=file, end=end, flush=True)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
         """Write how far it is."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import sys
 import time
 
 import pytest
+from tqdm import tqdm
 
 from attiqa import progress
 from attiqa.progress import progress_bar
@@ -43,3 +45,11 @@ def test_in_a_log_short_work_says_nothing(capsys: pytest.CaptureFixture[str]) ->
     assert list(progress_bar(range(3), "counting")) == [0, 1, 2]
     assert list(progress_bar(range(3), "counting", shown=False)) == [0, 1, 2]
     assert capsys.readouterr().err == ""
+
+
+def test_what_is_written_beside_a_bar_of_lines_stands_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar(total=4, desc="counting") as bar:
+        bar.update()
+        tqdm.write("a message", file=sys.stderr)
+        bar.write("another")
+    assert capsys.readouterr() == ("another\n", "a message\n")
