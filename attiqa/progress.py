@@ -50,10 +50,10 @@ class _Lines(tqdm):
         return True
 
     def close(self) -> None:
-        """Write how far it came, if it wrote before."""
+        """Write how far it came, if it wrote before and not that."""
         if getattr(self, "disable", True):  # closed, hidden, or never made
             return
         self.disable = True
         self._decr_instances(self)
-        if self.last_print_t >= self.start_t + self.delay:
+        if self.last_print_t >= self.start_t + self.delay and self.last_print_n < self.n:
             self.display()

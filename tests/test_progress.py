@@ -31,14 +31,23 @@ def test_in_a_log_long_work_leaves_lines_and_its_end(
 ) -> None:
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.05)
     with progress_bar(desc="counting", total=4, unit="render") as bar:
-        for _ in range(4):
-            time.sleep(0.06)
+        for wait in (0.06, 0.06, 0.06, 0):
+            time.sleep(wait)
             bar.update()
     *lines, end = capsys.readouterr().err.splitlines()
-    assert 2 <= len(lines) <= 4
+    assert 2 <= len(lines) <= 3
     assert all(line.startswith("counting:") and "/4 [" in line for line in (*lines, end))
-    assert "4/4 [" in end
+    assert ["4/4 [" in line for line in (*lines, end)] == [False] * len(lines) + [True]
     assert "\r" not in end
+
+
+def test_in_a_log_an_end_that_was_told_is_not_told_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.05)
+    for _ in progress_bar(range(1), "waiting"):
+        time.sleep(0.06)
+    assert capsys.readouterr().err.count("1/1 [") == 1
 
 
 def test_in_a_log_short_work_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
