@@ -10,7 +10,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
-from torchvision import models
 
 from attiqa.errors import InputError
 
@@ -85,6 +84,8 @@ def build_backbone(
     Raises:
         InputError: unknown name, a depth beyond the stages that there are, or weights of another network.
     """
+    from torchvision import models  # brings torch's compiler: a second that --help and refusals need not wait
+
     if name not in models.list_models(module=models):
         raise InputError(f"{name!r} is not a torchvision classifier; for instance resnet50 or densenet121.")
     network = models.get_model(name, weights=None)
@@ -132,6 +133,8 @@ def _first_convolution(network: nn.Module) -> nn.Conv2d:
 
 
 def _stages(network: nn.Module, name: str) -> list[nn.Module]:
+    from torchvision import models
+
     if isinstance(network, models.ResNet):
         stem = [network.conv1, network.bn1, network.relu, network.maxpool]
         return [nn.Sequential(*stem, network.layer1), network.layer2, network.layer3, network.layer4]
