@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from kornia.color import rgb_to_lab
 
 from agents.answers import Answer, Settings, potential_of
 from agents.search import Floats, Indices, Objective
-from attiqa.rewards.guarded import color_distance, darkening, lost_chroma, paling
+from attiqa.rewards.guarded import COLOR_TERMS
 from attiqa.rewards.protocol import Reward
 from isp_env.envs.core import Core
 from isp_env.envs.frames import Group, Tensors
@@ -193,15 +194,9 @@ def color_measures(core: Core) -> dict[str, Measure]:
     """
 
     def beside_neutral(compare: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Measure:
-        return lambda images, group: compare(images, core.neutral_images(group))
+        return lambda images, group: compare(rgb_to_lab(images), rgb_to_lab(core.neutral_images(group)))
 
-    compared = {
-        "color_distance": color_distance,
-        "lost_chroma": lost_chroma,
-        "darkening": darkening,
-        "paling": paling,
-    }
-    return {name: beside_neutral(compare) for name, compare in compared.items()}
+    return {name: beside_neutral(compare) for name, compare in COLOR_TERMS.items()}
 
 
 def cluster_interval(values: Floats, clusters: np.ndarray, seed: int = 0) -> tuple[float, float]:

@@ -14,13 +14,11 @@ from agents import drawback
 from attiqa.errors import InputError
 from attiqa.rewards.guarded import (
     GuardedReward,
-    color_distance,
-    darkening,
+    color_terms,
     is_clipped,
-    lost_chroma,
     newly_clipped,
-    paling,
 )
+from attiqa.rewards.registry import GUARD
 
 
 def photographs(count: int = 3, height: int = 96, width: int = 128) -> torch.Tensor:
@@ -40,10 +38,8 @@ def contrast(images: torch.Tensor) -> torch.Tensor:
 
 def charging(**options: float) -> GuardedReward:
     """A guard without scores that charges what `options` weigh, and nothing else."""
-    free = dict.fromkeys(
-        ("clip_weight", "color_weight", "chroma_weight", "darkening_weight", "paling_weight"), 0
-    )
-    return GuardedReward([lambda x: x.new_zeros(len(x))], **{**free, **options})
+    free = dict.fromkeys((name for name in GUARD if name.endswith("_weight")), 0.0)
+    return GuardedReward([lambda x: x.new_zeros(len(x))], **(free | options))
 
 
 class Counting:
@@ -141,17 +137,19 @@ def test_the_penalties_do_not_depend_on_the_size() -> None:
 
 def test_color_distance_matches_scikit_image_and_ignores_lightness() -> None:
     neutral, images = photographs(2, 60, 60), photographs(2, 60, 60)
-    for distance, one, other in zip(color_distance(images, neutral), images, neutral, strict=True):
+    for distance, one, other in zip(
+        color_terms(images, neutral)["color_distance"], images, neutral, strict=True
+    ):
         a, b = (color.rgb2lab(x.permute(1, 2, 0).numpy())[..., 1:] for x in (one, other))
         assert distance.item() == pytest.approx(np.linalg.norm(a - b, axis=-1).mean(), abs=0.01)
     grey = torch.full((1, 3, 60, 60), 0.3)
-    assert color_distance(grey * 2, grey).item() < 0.01
+    assert color_terms(grey * 2, grey)["color_distance"].item() < 0.01
 
 
 def test_colour_costs_beyond_the_free_radius_only() -> None:
     neutral = photographs(1, 32, 32)
     cast = neutral * torch.tensor([1.4, 1.0, 0.5])[:, None, None]
-    distance = color_distance(cast, neutral).item()
+    distance = color_terms(cast, neutral)["color_distance"].item()
     near, wide = (charging(color_weight=0.1, color_radius=distance + reach) for reach in (-2, 1))
     assert near(cast, neutral).item() == pytest.approx(-0.2, abs=1e-4)
     assert wide(cast, neutral).item() == 0
@@ -159,14 +157,14 @@ def test_colour_costs_beyond_the_free_radius_only() -> None:
 
 def test_lost_chroma_matches_scikit_image_and_counts_losses_alone() -> None:
     neutral, images = photographs(2, 60, 60), photographs(2, 60, 60)
-    for lost, one, other in zip(lost_chroma(images, neutral), images, neutral, strict=True):
+    for lost, one, other in zip(color_terms(images, neutral)["lost_chroma"], images, neutral, strict=True):
         kept, had = (
             np.linalg.norm(color.rgb2lab(x.permute(1, 2, 0).numpy())[..., 1:], axis=-1) for x in (one, other)
         )
         assert lost.item() == pytest.approx((had - kept).clip(min=0).mean(), abs=0.01)
     grey = neutral.mean(dim=1, keepdim=True).expand_as(neutral)
-    assert (lost_chroma(neutral, grey) < 1e-3).all()
-    assert (lost_chroma(grey, neutral) > 1).all()
+    assert (color_terms(neutral, grey)["lost_chroma"] < 1e-3).all()
+    assert (color_terms(grey, neutral)["lost_chroma"] > 1).all()
 
 
 def test_what_pales_is_charged_from_the_first_unit_and_what_gains_colour_is_free() -> None:
@@ -194,7 +192,7 @@ def grey_of_lightness(lightness: float) -> torch.Tensor:
 def test_darkening_is_what_the_mean_lightness_falls_below_the_middle_or_the_reference(
     before: float, now: float, expected: float
 ) -> None:
-    fallen = darkening(grey_of_lightness(now), grey_of_lightness(before))
+    fallen = color_terms(grey_of_lightness(now), grey_of_lightness(before))["darkening"]
     assert fallen.item() == pytest.approx(expected, abs=0.05)
 
 
@@ -220,8 +218,8 @@ def exposed(images: torch.Tensor, stops: float) -> torch.Tensor:
 
 def test_what_is_only_exposed_does_not_pale_and_what_is_brightened_without_its_colours_does() -> None:
     neutral = 0.6 * photographs(2, 32, 32)
-    assert paling(exposed(neutral, 0.8), neutral).max().item() < 0.3
-    assert paling(exposed(neutral, -0.5), neutral).max().item() < 0.3
+    assert color_terms(exposed(neutral, 0.8), neutral)["paling"].max().item() < 0.3
+    assert color_terms(exposed(neutral, -0.5), neutral)["paling"].max().item() < 0.3
     grey = neutral.mean(dim=1, keepdim=True)
     lifted = neutral + grey * 0.5  # each pixel's colour as far from grey as it was
     brightened = exposed(neutral, 0.8)
@@ -230,8 +228,8 @@ def test_what_is_only_exposed_does_not_pale_and_what_is_brightened_without_its_c
         lab, had = (color.rgb2lab(x.permute(0, 2, 3, 1).numpy()) for x in (pale, neutral))
         chroma, before = (np.hypot(x[..., 1], x[..., 2]).mean(axis=(1, 2)) for x in (lab, had))
         carried = before * (lab[..., 0].mean(axis=(1, 2)) + 16) / (had[..., 0].mean(axis=(1, 2)) + 16)
-        np.testing.assert_allclose(paling(pale, neutral), carried - chroma, atol=0.02)
-        assert (paling(pale, neutral) > 1).all()
+        np.testing.assert_allclose(color_terms(pale, neutral)["paling"], carried - chroma, atol=0.02)
+        assert (color_terms(pale, neutral)["paling"] > 1).all()
 
 
 def test_paling_is_of_the_picture_and_charged_by_its_weight() -> None:

@@ -160,10 +160,7 @@ class GuardedReward:
             gains = (baselines if images is reference else self._scores(images)) - baselines
             terms = {
                 "newly_clipped": newly_clipped(*grids),
-                "color_distance": color_distance(*areas),
-                "lost_chroma": lost_chroma(*areas),
-                "darkening": darkening(*areas),
-                "paling": paling(*areas),
+                **color_terms(*areas),
             }
             penalty = self.clip_weight * F.relu(terms["newly_clipped"] - self.clip_tolerance)
             penalty = penalty + self.color_weight * F.relu(terms["color_distance"] - self.color_radius)
@@ -206,39 +203,59 @@ def _is_black(images: torch.Tensor) -> torch.Tensor:
     return torch.maximum(torch.maximum(red, green), blue) <= _LEVEL + _SLACK
 
 
-def color_distance(images: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """Mean CIELAB chroma shift ``(B,)``: the length of ``(da*, db*)`` a pixel; lightness is free."""
-    shift = rgb_to_lab(images)[:, 1:] - rgb_to_lab(reference)[:, 1:]
+def color_terms(images: torch.Tensor, reference: torch.Tensor) -> dict[str, torch.Tensor]:
+    """`COLOR_TERMS` by name, ``(B,)`` each, of float32 ``(B, 3, H, W)`` display sRGB."""
+    now, before = rgb_to_lab(images), rgb_to_lab(reference)
+    return {name: compare(now, before) for name, compare in COLOR_TERMS.items()}
+
+
+def color_distance(now: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+    """Mean chroma shift ``(B,)``: the length of ``(da*, db*)`` a pixel; lightness is free."""
     # of a vector_norm, unlike of a root, the slope at zero is zero
-    return torch.linalg.vector_norm(shift, dim=1).mean(dim=(1, 2))
+    return torch.linalg.vector_norm(now[:, 1:] - before[:, 1:], dim=1).mean(dim=(1, 2))
 
 
-def lost_chroma(images: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """Mean CIELAB chroma ``(B,)`` that `images` lack beside `reference`, pixel by pixel; gains count 0."""
-    kept, had = (torch.linalg.vector_norm(rgb_to_lab(x)[:, 1:], dim=1) for x in (images, reference))
-    return F.relu(had - kept).mean(dim=(1, 2))
+def lost_chroma(now: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+    """Mean chroma ``(B,)`` that `now` lacks beside `before`, pixel by pixel; gains count 0."""
+    return F.relu(_chroma(before) - _chroma(now)).mean(dim=(1, 2))
 
 
-def darkening(images: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """Mean CIELAB lightness ``(B,)`` that `images` lack to `reference`'s, or to 50 where that is brighter.
+def darkening(now: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+    """Mean lightness ``(B,)`` that `now` lacks to `before`'s, or to 50 where that is brighter.
 
     The mean of a picture, not a pixel's: contrast, which deepens shadows and lifts lights, is free.
     """
-    now, before = (rgb_to_lab(x)[:, 0].mean(dim=(1, 2)) for x in (images, reference))
-    return F.relu(before.clamp(max=_MIDDLE) - now)
+    return F.relu(_lightness(before).clamp(max=_MIDDLE) - _lightness(now))
 
 
-def paling(images: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """Mean CIELAB chroma ``(B,)`` that `images` lack to `reference`'s, brought to their mean lightness.
+def paling(now: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+    """Mean chroma ``(B,)`` that `now` lacks to `before`'s, brought to its mean lightness.
 
     Where linear light is multiplied by one number, a*, b* and L* + 16 are multiplied by its cube root (CIE
     15:2004, above the linear toe), and colours look as rich as before: what only exposes does not pale. Of
     means, so that one colour may fade beside another that grows.
     """
-    now, before = (rgb_to_lab(x) for x in (images, reference))
-    chroma, had = (torch.linalg.vector_norm(x[:, 1:], dim=1).mean(dim=(1, 2)) for x in (now, before))
-    brighter = (now[:, 0].mean(dim=(1, 2)) + 16) / (before[:, 0].mean(dim=(1, 2)) + 16)
-    return F.relu(had * brighter - chroma)
+    kept, had = (_chroma(lab).mean(dim=(1, 2)) for lab in (now, before))
+    return F.relu(had * ((_lightness(now) + 16) / (_lightness(before) + 16)) - kept)
+
+
+# how a picture differs in colour from the reference, both CIELAB ``(B, 3, H, W)``
+COLOR_TERMS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "color_distance": color_distance,
+    "lost_chroma": lost_chroma,
+    "darkening": darkening,
+    "paling": paling,
+}
+
+
+def _chroma(lab: torch.Tensor) -> torch.Tensor:
+    """Of each pixel: ``(B, H, W)``."""
+    return torch.linalg.vector_norm(lab[:, 1:], dim=1)
+
+
+def _lightness(lab: torch.Tensor) -> torch.Tensor:
+    """Of each picture, its mean: ``(B,)``."""
+    return lab[:, 0].mean(dim=(1, 2))
 
 
 def _grid(images: torch.Tensor) -> torch.Tensor:
