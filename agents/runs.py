@@ -34,7 +34,7 @@ CHECKPOINT = "checkpoint.safetensors"
 SUMMARY = "summary.json"
 REPORT = "report.png"
 TENSORBOARD = "tensorboard"
-SLOPES = "slopes.safetensors"
+SLOPES = "slopes"
 START = "start"
 
 STEP = "time/total_timesteps"

@@ -174,12 +174,12 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_a_runs_slopes_are_measured_once(measured: list[int], tmp_path: Path) -> None:
-    path = tmp_path / "slopes.safetensors"
+    folder = tmp_path / "slopes"
     first, again = real_core(Even()), real_core(Even())
     frames = np.arange(len(first))
-    bring_slopes(path, first)
+    bring_slopes(folder, first)
     assert sum(measured) == len(first)
-    bring_slopes(path, again)
+    bring_slopes(folder, again)
     assert sum(measured) == len(first)
     assert torch.equal(again.neutral_slope_of(frames), first.neutral_slope_of(frames))
     assert again.neutral_slope_of(frames).abs().max() > 0
@@ -191,16 +191,17 @@ def test_a_runs_slopes_are_measured_once(measured: list[int], tmp_path: Path) ->
 def test_kept_slopes_of_something_else_are_measured_anew(
     measured: list[int], tmp_path: Path, spoilt: str
 ) -> None:
-    path = tmp_path / "slopes.safetensors"
+    folder = tmp_path / "slopes"
     core = real_core(Even())
-    bring_slopes(path, real_core(lambda images: 2 * Even()(images)) if spoilt == "another reward" else core)
+    bring_slopes(folder, real_core(lambda images: 2 * Even()(images)) if spoilt == "another reward" else core)
     if spoilt == "broken":
+        (path,) = folder.iterdir()
         path.write_bytes(path.read_bytes()[:-9])
     before, core = sum(measured), real_core(Even())
-    bring_slopes(path, core)
+    bring_slopes(folder, core)
     assert sum(measured) == before + len(core)
     fresh = real_core(Even())
-    bring_slopes(path, fresh)  # what was measured anew is kept
+    bring_slopes(folder, fresh)  # what was measured anew is kept
     assert sum(measured) == before + len(core)
     frames = np.arange(len(core))
     assert torch.equal(fresh.neutral_slope_of(frames), core.neutral_slope_of(frames))
