@@ -28,10 +28,11 @@ def bring_slopes(folder: Path, core: Core) -> None:
         hashlib.sha256(potentials.tobytes()).hexdigest(),
         versions=json.dumps(versions()),
         parameters=",".join(core.space.names),
+        parts=str(core.part_count),
         frames="\n".join(core.names),
     )
     entry = cache.load(key)
     if entry is not None:
         core.know_neutral_slopes(entry[0][_SLOPES])
     else:
-        cache.store(key, {_SLOPES: core.neutral_slope_of(np.arange(len(core)))}, {})
+        cache.store(key, {_SLOPES: core.neutral_slopes_of(np.arange(len(core)))}, {})

@@ -54,6 +54,23 @@ class Counting:
         return self.scorer(images)
 
 
+def test_the_reward_is_what_its_parts_are_together_less_its_charge() -> None:
+    neutral = photographs()
+    images = (neutral * 0.6 + 0.3).clamp(0, 1)
+    images[..., :20] = 1.0
+    reward = GuardedReward([brightness, contrast])
+    charge, apart = reward.charge(images, neutral), reward.apart(images, neutral)
+    assert (charge > 0.01).all()
+    assert apart.shape == (len(images), reward.part_count)
+    np.testing.assert_array_equal(charge, reward.parts(images, neutral)["penalty"])
+    expected = apart.mean(dim=1) - apart.std(dim=1, correction=0) - charge
+    np.testing.assert_allclose(reward(images, neutral), expected, atol=1e-6)
+    # charging scores nothing
+    counting = Counting()
+    GuardedReward([counting]).charge(images, neutral)
+    assert counting.seen == 0
+
+
 def test_reward_is_zero_at_the_neutral_render() -> None:
     neutral = photographs()
     neutral[0, :, :40] = 1.0  # clipped already in the neutral render: not the policy's doing

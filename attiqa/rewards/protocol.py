@@ -30,8 +30,10 @@ class ReferencedReward(Protocol):
 class PartedReward(Protocol):
     """A `ReferencedReward` that also says what it is made of, for those who climb it.
 
-    It is the mean of its `part_count` parts minus `deviations` of their standard deviations (the
-    population's). Such a mixture has edges where two parts change places; the parts have none there.
+    It is the mean of its `part_count` parts, minus `deviations` of their standard deviations (the
+    population's), minus a charge. Parts are gains in a score, zero at the reference itself; a charge
+    is known of a render without a score. The mixture has edges where two parts change places or a charge
+    begins; the parts have none there.
     """
 
     deviations: float
@@ -43,7 +45,10 @@ class PartedReward(Protocol):
     def apart(self, images: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """Its parts: ``(B, K)`` for images and references ``(B, 3, H, W)``."""
 
+    def charge(self, images: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        """What is taken off: ``(B,)``, not negative, for images and references of any one size."""
+
 
 def together(parts: torch.Tensor, deviations: float) -> torch.Tensor:
-    """The reward ``(...)`` whose parts are ``(..., K)``."""
+    """The reward ``(...)`` whose parts are ``(..., K)``, before its charge."""
     return parts.mean(dim=-1) - deviations * parts.std(dim=-1, correction=0)

@@ -25,6 +25,8 @@ from isp_env.slopes import carried_back, slopes_of, tracing
 
 AnyReward = Reward | ReferencedReward
 
+SAMPLE = 64  # pixels a side of what is seen of a raw: enough for counts and means of a picture
+
 
 class Renderer(Protocol):
     """What turns frames and parameters into images; `isp_env.pipeline.Pipeline` is the one we ship."""
@@ -70,6 +72,8 @@ class Core:
         part_count: K, of how many parts the reward is made (`attiqa.rewards.protocol.PartedReward`); 1 where
             it does not say.
         deviations: how many standard deviations over them it takes off their mean.
+        charge: what it takes off besides, of renders and references ``(B, 3, H, W)`` of any size: ``(B,)``,
+            for which nothing is scored; None where it does not say.
     """
 
     def __init__(
@@ -92,6 +96,7 @@ class Core:
         self._compares = bool(getattr(reward, "uses_reference", False))
         parted = reward if isinstance(reward, PartedReward) else None
         self.part_count, self.deviations = (parted.part_count, parted.deviations) if parted else (1, 0.0)
+        self.charge = parted.charge if parted else None
         self._encoder = _encoder_of(reward) if encoder is None else encoder or None
         self.table = FrameTable.load(source, short_side, self.device, max_batch)
         self._references: list[torch.Tensor] = (
@@ -99,7 +104,7 @@ class Core:
         )
         self.neutral = self.table.batched(np.arange(len(self)), self._look_at_neutral)
         self._refuse_bad_potentials()
-        self._neutral_slope = torch.zeros((len(self), len(space)), device=self.device)
+        self._neutral_slopes = torch.zeros((len(self), self.part_count, len(space)), device=self.device)
         self._has_slope = np.zeros(len(self), dtype=bool)
 
     def __len__(self) -> int:
@@ -155,17 +160,15 @@ class Core:
             values: float32 ``(B, P)``, physical units.
             observe: without it only ``potential`` and ``clipped_fraction`` are computed.
             slopes: adds ``parts (B, K)``, what the reward is made of (`attiqa.rewards.protocol.PartedReward`;
-                itself alone where it does not say), and ``slope (B, K, P)``, how each part rises with each
-                value, per physical unit, by a backward pass a part through score and render.
+                itself alone where it does not say), ``slope (B, K, P)``, how each part rises with each value,
+                per physical unit, by a backward pass a part through score and render, and ``charge (B,)``.
 
         Raises:
             InputError: `slopes` of a renderer or a reward that has none.
         """
         values = self._check_values(frames, values)
         if slopes:
-            return self.table.batched(
-                frames, partial(self._look_back, values=values, observe=observe, apart=True)
-            )
+            return self.table.batched(frames, partial(self._look_back, values=values, observe=observe))
         return self.table.batched(
             frames, lambda group: self.look(self._render(group, values), group, observe=observe)
         )
@@ -193,9 +196,15 @@ class Core:
     def neutral_slope_of(self, frames: np.ndarray) -> torch.Tensor:
         """How the reward rises with each parameter at the neutral render: float32 ``(B, P)``.
 
-        The mean over the reward's parts, a unit of action above 0; of one side where an operator or the
-        reward has a corner. A backward pass computes it when it is first asked for, for `max_batch` frames at
-        once, and it is kept.
+        The mean over its parts, see `neutral_slopes_of`.
+        """
+        return self.neutral_slopes_of(frames).mean(dim=1)
+
+    def neutral_slopes_of(self, frames: np.ndarray) -> torch.Tensor:
+        """How each part of the reward rises with each parameter at the neutral render: float32 ``(B, K, P)``.
+
+        A unit of action above 0; of one side where an operator or the reward has a corner. Backward passes
+        compute it when it is first asked for, for `max_batch` frames at once, and it is kept.
 
         Args:
             frames: frame numbers, int64 ``(B,)``.
@@ -213,19 +222,34 @@ class Core:
             still = self.space.neutral_values(len(block), self.device)
             seen = self.table.batched(block, partial(self._look_back, values=still, observe=False))
             units = self.space.units_of(torch.zeros_like(still))
-            self._neutral_slope[first : first + len(block)] = seen["slope"][:, 0] * units
+            self._neutral_slopes[first : first + len(block)] = seen["slope"] * units[:, None]
             self._has_slope[block] = True
-        return self._neutral_slope[torch.as_tensor(frames, device=self.device)]
+        return self._neutral_slopes[torch.as_tensor(frames, device=self.device)]
 
     def know_neutral_slopes(self, slopes: torch.Tensor) -> None:
-        """Take `slopes`, float32 ``(F, P)``, for what `neutral_slope_of` would measure of all frames."""
-        if slopes.shape != self._neutral_slope.shape:
+        """Take `slopes`, float32 ``(F, K, P)``, for what `neutral_slopes_of` would measure of all frames."""
+        if slopes.shape != self._neutral_slopes.shape:
             raise InputError(
-                f"slopes of {len(self)} frames and {len(self.space)} parameters are wanted; these have the "
-                f"shape {tuple(slopes.shape)}."
+                f"slopes of {len(self)} frames, {self.part_count} parts of the reward and {len(self.space)} "
+                f"parameters are wanted; these have the shape {tuple(slopes.shape)}."
             )
-        self._neutral_slope = slopes.to(self._neutral_slope)
+        self._neutral_slopes = slopes.to(self._neutral_slopes)
         self._has_slope[:] = True
+
+    def samples_of(self, frames: np.ndarray) -> RawBatch:
+        """`SAMPLE` pixels a side of each frame ``(B,)``, evenly apart, whatever its shape."""
+        frames = self.table.check(frames)
+        images = torch.empty((len(frames), 3, SAMPLE, SAMPLE), device=self.device)
+        colors = torch.empty((len(frames), 4, 3), device=self.device)
+        middles = (torch.arange(SAMPLE, device=self.device) + 0.5) / SAMPLE
+        channels = torch.arange(3, device=self.device)[:, None, None]
+        for group in self.table.groups(frames):
+            down, across = ((middles * side).long() for side in group.size)
+            of_frame = group.rows[:, None, None, None]
+            images[group.members] = group.shelf.image[of_frame, channels, down[:, None], across]
+            colors[group.members, 0] = group.shelf.white_balance[group.rows]
+            colors[group.members, 1:] = group.shelf.color_matrix[group.rows]
+        return RawBatch(images, colors[:, 0], colors[:, 1:])
 
     def observation_spaces(self) -> dict[str, spaces.Space]:
         """The spaces of what is seen of a render."""
@@ -235,8 +259,8 @@ class Core:
     def _render(self, group: Group, values: torch.Tensor) -> torch.Tensor:
         return self.pipeline(group.raw, values[group.members])
 
-    def _look_back(self, group: Group, values: torch.Tensor, observe: bool, apart: bool = False) -> Tensors:
-        """As `look`, of a render that is made here, with the slopes of its parts, or of their mean alone."""
+    def _look_back(self, group: Group, values: torch.Tensor, observe: bool) -> Tensors:
+        """As `look`, of a render that is made here, with the slopes of its parts."""
         if not isinstance(self.pipeline, Traceable):
             raise InputError(f"{type(self.pipeline).__name__} cannot be traced: its renders have no slopes.")
         # and again below, traced: a render more costs less than a score inside of tracing
@@ -250,12 +274,14 @@ class Core:
                     "slopes need a reward that torch can differentiate, as the models of this package are; "
                     f"{name} gives no gradient. Go without slopes."
                 )
-            pixels = slopes_of(parts if apart else parts.mean(dim=1, keepdim=True), shown)
+            pixels = slopes_of(parts, shown)
         with tracing():
             own = values[group.members].detach().requires_grad_()
             slope = carried_back(pixels, self.pipeline.traced(group.raw, own), own)
-        parts, potential = self._own(parts), self._own(together(parts, self.deviations))
-        return self._seen(images, potential, observe) | {"parts": parts, "slope": self._own(slope)}
+        parts, charge = self._own(parts), self._charged(images, self._reference(group))
+        potential = together(parts, self.deviations) - charge
+        seen = self._seen(images, potential, observe)
+        return seen | {"parts": parts, "charge": charge, "slope": self._own(slope)}
 
     def _reference(self, group: Group) -> torch.Tensor | None:
         return self._references[group.bucket][group.rows] if self._compares else None
@@ -293,6 +319,12 @@ class Core:
         if isinstance(self._reward, PartedReward) and reference is not None:
             return self._reward.apart(images, reference)
         return self._scored(images, reference)[:, None]
+
+    def _charged(self, images: torch.Tensor, reference: torch.Tensor | None) -> torch.Tensor:
+        """What is taken off its parts besides ``(B,)``; nothing of a reward that has none."""
+        if self.charge is None or reference is None:
+            return torch.zeros(len(images), device=self.device)
+        return self._own(self.charge(images, reference))
 
     def _scored(self, images: torch.Tensor, reference: torch.Tensor | None) -> torch.Tensor:
         arguments = {"reference": reference} if self._compares else {}
