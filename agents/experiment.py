@@ -15,7 +15,7 @@ from agents.checkpoint import load_checkpoint
 from agents.evaluation import Bench, Outcome, fallen_judges, share_of, summarise
 from agents.kept_slopes import bring_slopes
 from agents.playing import STEPS_AN_EPISODE, exploration_spread, looks, make_envs, play
-from agents.policy import act, begin, calibrate, is_begun
+from agents.policy import act, begin, calibrate, is_begun, put_to_work
 from agents.policy_file import StoredPolicy, describe_network, save_policy
 from agents.report import draw_report, pairs
 from agents.runs import CHECKPOINT, METRICS, REPORT, SLOPES, SUMMARY, run_logger, versions
@@ -88,6 +88,7 @@ class Experiment:
             algo, self.env, seed=seed, steps_an_episode=STEPS_AN_EPISODE[task], begun=first is not None
         )
         policy: Any = self.model.policy
+        put_to_work(policy, training)
         self._goes_on = first is not None and STEPS_AN_EPISODE[task] == 1
         # inputs that a stored policy reads stay as it standardises them
         knows_inputs = first is not None and self._goes_on and first.sees_slopes == slopes

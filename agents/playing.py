@@ -11,7 +11,7 @@ import numpy as np
 
 import isp_env  # noqa: F401  registers the environments
 from agents.answers import Answer, Sequences, Settings
-from agents.policy import Observations
+from agents.policy import Observations, put_to_work
 from agents.policy_file import StoredPolicy
 from agents.search import Floats
 from agents.vec_env import IspVecEnv
@@ -50,25 +50,32 @@ def check_task(algo: str, task: str, slopes: bool = False) -> None:
         )
 
 
-def make_envs(task: str, core: Core, num_envs: int, algo: str = "ppo", slopes: bool = False) -> IspVecEnv:
+def make_envs(
+    task: str, core: Core, num_envs: int, algo: str = "ppo", slopes: bool = False, looks: int | None = None
+) -> IspVecEnv:
     """A batch of episodes of `task` over `core`, as SB3's `algo` sees it; climb sees the trail of its looks.
 
-    With `slopes` those at the neutral render are seen, by whatever algorithm.
+    With `slopes` those at the neutral render are seen, by whatever algorithm. Episodes of the task refine end
+    after `looks`, where so many are wanted.
     """
     options: dict[str, Any] = {"slopes": slopes}
     if task == "tools":
         options = {"actions": _TOOL_ACTIONS.get(algo, "box")}
     elif task == "refine":
-        options["trail"] = algo == "climb"
+        options |= {"trail": algo == "climb", "looks": looks}
     envs = gym.make_vec(
         TASKS[task], num_envs=num_envs, vectorization_mode="vector_entry_point", core=core, **options
     )
     return IspVecEnv(envs)  # type: ignore[arg-type]
 
 
-def envs_of(stored: StoredPolicy, core: Core) -> IspVecEnv:
-    """One episode for each frame of `core`, in which the policy sees what it was trained to see."""
-    return make_envs(stored.card["task"], core, len(core), stored.algo, stored.sees_slopes)
+def envs_of(stored: StoredPolicy, core: Core, looks: int | None = None) -> IspVecEnv:
+    """One episode for each frame of `core`, in which the policy sees what it was trained to see.
+
+    Of the task refine, it ends after `looks` where so many are wanted.
+    """
+    put_to_work(stored.policy, core)
+    return make_envs(stored.card["task"], core, len(core), stored.algo, stored.sees_slopes, looks)
 
 
 def first_look(env: IspVecEnv, frames: np.ndarray) -> Observations:

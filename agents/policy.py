@@ -23,9 +23,10 @@ from stable_baselines3.td3.policies import Actor as TD3Actor
 from torch import nn
 
 from agents.begun import BegunPolicy
-from agents.climb import Climb
+from agents.climb import Climb, ClimbPolicy
 from agents.dpg import DPG, DPGPolicy
 from attiqa.errors import InputError
+from isp_env.envs.core import Core
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
     "climb": Climb,
@@ -201,6 +202,15 @@ def begin(policy: BasePolicy, stored: BasePolicy) -> None:
             _take_over(critic.state, other.state, known)
             critic.action.load_state_dict(other.action.state_dict())
             critic.rest.load_state_dict(other.rest.state_dict())
+
+
+def put_to_work(policy: BasePolicy, core: Core) -> None:
+    """Let `policy` act on frames of `core`, or of another with its renderer and its reward.
+
+    Policies that consider renders before they act are told what renders, and what is charged for.
+    """
+    if isinstance(policy, ClimbPolicy):
+        policy.work_on(core)
 
 
 def is_begun(policy: BasePolicy) -> bool:

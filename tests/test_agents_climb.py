@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,10 @@ from gymnasium import spaces
 from scipy.stats import multivariate_normal
 from sklearn.gaussian_process.kernels import Matern
 
-from agents import train_isp
+from agents import climb, train_isp
+from agents.charges import Charges
 from agents.checkpoint import load_checkpoint
-from agents.climb import ClimbPolicy, SettingsProcess, ascend
+from agents.climb import HILL, ClimbPolicy, SettingsProcess, Trail, ascend
 from agents.evaluation import Bench
 from agents.experiment import Experiment
 from agents.playing import best_so_far, envs_of, first_look, looks_of, make_envs, play
@@ -27,6 +29,7 @@ from attiqa.errors import InputError
 from attiqa.model import load
 from attiqa.rewards.guarded import GuardedReward
 from isp_env.envs import Core
+from isp_env.frame import RawBatch
 from tests.test_slopes import SIZES, Even, Opaque, real_core
 
 LENGTHS, SCALE = (0.4, 0.7, 1.5), 0.1
@@ -133,6 +136,7 @@ def policy_over(parameters: int, parts: int = 1, horizon: int = 5) -> ClimbPolic
         "trail_setting": spaces.Box(-1.0, 1.0, (horizon, parameters), np.float32),
         "trail_gain": spaces.Box(-limit, limit, (horizon, parts), np.float32),
         "trail_slope": spaces.Box(-limit, limit, (horizon, parts, parameters), np.float32),
+        "trail_charge": spaces.Box(0.0, limit, (horizon,), np.float32),
     }
     acts = spaces.Box(-1.0, 1.0, (parameters,), np.float32)
     policy = ClimbPolicy(spaces.Dict(sees), acts, lambda _: 1e-3, [8], StandardisedExtractor)
@@ -153,20 +157,21 @@ def climbed(policy: ClimbPolicy, reward: Reward, frames: int, horizon: int = 5) 
         for name, space in policy.observation_space.spaces.items()
     }
     gains = []
-    for look in range(horizon):
-        change = policy.predict(seen, deterministic=True)[0]  # type: ignore[arg-type]
-        setting = torch.from_numpy(np.clip(seen["setting"] + change, -1, 1)).requires_grad_()
+    for look in range(horizon + 1):
+        change = policy.predict(seen, deterministic=look > 1)[0] if look else 0.0  # type: ignore[arg-type]
+        setting = torch.from_numpy(np.float32(np.clip(seen["setting"] + change, -1, 1))).requires_grad_()
         gained = reward(setting)
         slopes = [
             torch.autograd.grad(gained[:, k].sum(), setting, retain_graph=True)[0] for k in range(parts)
         ]
         gains.append(gained.detach().numpy())
         new = (setting.detach().numpy(), gains[-1], torch.stack(slopes, dim=1).numpy())
-        for name, rows in zip(("trail_setting", "trail_gain", "trail_slope"), new, strict=True):
-            seen[name][:, look] = rows
+        if look < horizon:  # the first of them is the neutral render
+            for name, rows in zip(("trail_setting", "trail_gain", "trail_slope"), new, strict=True):
+                seen[name][:, look] = rows
         seen["setting"] = new[0].reshape(frames, parameters)
-        seen["progress"][:] = (look + 1) / horizon
-    return np.stack(gains)
+        seen["progress"][:] = look / horizon
+    return np.stack(gains[1:])
 
 
 def test_five_looks_find_nearly_the_peak_of_a_smooth_reward() -> None:
@@ -237,6 +242,51 @@ def test_the_kernel_learns_how_far_functions_run_along_each_parameter() -> None:
     assert found.log_scale.exp().item() == pytest.approx(SCALE, rel=0.2)
 
 
+def told(settings: list[list[float]], gains: list[float], slope: list[float], charges: list[float]) -> Trail:
+    """Of one picture and one part, of which all slopes are alike."""
+    rows = [torch.tensor(each, dtype=torch.float64)[None] for each in (settings, gains, slope, charges)]
+    return Trail(rows[0], rows[1][..., None], rows[2].expand(1, len(settings), 1, -1), rows[3])
+
+
+def from_a_tenth_on(setting: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A charge that rises with the first parameter, faster than scores do here."""
+    beyond = setting - torch.tensor([0.1, 1.0])
+    return beyond[:, 0].clamp(min=0.0), (beyond > 0).to(setting)
+
+
+def test_what_is_charged_for_is_known_before_it_is_tried() -> None:
+    policy, looked = policy_over(2), told([[0.0, 0.0]], [0.0], [0.3, 0.0], [0.0])
+    assert policy.next_setting(looked)[0, 0] > 0.2
+    assert policy.next_setting(looked, from_a_tenth_on)[0, 0].item() == pytest.approx(0.1, abs=0.03)
+    top = torch.tensor([[0.3, 0.0]], dtype=torch.float64)
+    assert policy.next_setting(looked, top=top)[0, 0] > 0.25
+    assert policy.next_setting(looked, from_a_tenth_on, top)[0, 0].item() == pytest.approx(0.1, abs=0.03)
+
+
+def test_it_goes_on_from_the_look_that_is_best_when_all_is_paid() -> None:
+    policy = policy_over(2)
+    for charge, nearest in ((0.0, 0.5), (0.02, -0.5)):
+        looked = told([[-0.5, 0.0], [0.5, 0.0]], [0.02, 0.03], [0.0, 0.0], [0.0, charge])
+        assert abs(policy.next_setting(looked)[0, 0].item() - nearest) < 0.49
+
+
+def test_slopes_at_the_neutral_render_correct_the_answer() -> None:
+    """Those that the hill has there leave it; steeper ones lead beyond it, flatter ones fall short of it."""
+    policy, answer = policy_over(2), torch.tensor([[0.3, -0.2]], dtype=torch.float64)
+    with torch.no_grad():
+        policy.process.mean.zero_()
+        policy.process.log_slope_noise.fill_(-12.0)
+    lengths = policy.process.log_lengths.detach().exp()
+    steep = HILL / lengths.square() * answer[0]
+    found = {
+        share: policy.next_setting(told([[0.0, 0.0]], [0.0], (share * steep).tolist(), [0.0]), top=answer)[0]
+        for share in (0.5, 1.0, 1.5)
+    }
+    np.testing.assert_allclose(found[1.0], answer[0], atol=1e-3)
+    assert found[0.5][0] < 0.29 < 0.31 < found[1.5][0]
+    assert found[0.5][1] > -0.19 > -0.21 > found[1.5][1]
+
+
 def experiment(run: Path, core: Core, **options: object) -> Experiment:
     run.mkdir(exist_ok=True)
     arguments: dict[str, object] = {
@@ -260,7 +310,7 @@ def one_look(tmp_path_factory: pytest.TempPathFactory) -> StoredPolicy:
 
 
 def test_a_climbing_policy_is_trained_resumed_stored_and_played(
-    one_look: StoredPolicy, tmp_path: Path
+    one_look: StoredPolicy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     core = real_core(GuardedReward([Even()]))
     whole = experiment(tmp_path / "whole", core, first=one_look)
@@ -282,15 +332,24 @@ def test_a_climbing_policy_is_trained_resumed_stored_and_played(
     whole.conclude({"neutral": whole.bench.neutral(), "policy": whole.policy()}, 1.0)
     stored = load_policy(tmp_path / "whole")
     frames = np.arange(len(SIZES))
-    answer, steps = play(envs_of(stored, core), frames, stored.act)
+    asked: list[torch.Size] = []
+
+    def counted(raw: RawBatch, **others: Any) -> Charges:
+        asked.append(raw.image.shape)
+        return Charges(raw, **others)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(climb, "Charges", counted)
+        answer, steps = play(envs_of(stored, core), frames, stored.act)
     assert steps == 5
+    assert asked == [(len(frames), 3, 64, 64)] * 5  # before every look
     np.testing.assert_allclose(whole.policy().gains, whole.bench.at(answer, steps).gains, atol=1e-6)
     # the best look so far never falls, and looking again has helped
     found = best_so_far(looks_of(envs_of(stored, core), frames, stored.act))
     gains = [whole.bench.at(best.answer, 1).gains.mean() for best in found]
     assert all(later >= earlier - 1e-6 for earlier, later in itertools.pairwise(gains))
     assert gains[-1] > gains[0] + 1e-4
-    with pytest.raises(InputError, match="sees trail_gain"):
+    with pytest.raises(InputError, match="sees raw, raw_color, trail_charge"):
         PortablePolicy(stored, load("attiqa-mini"), (72, 96))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,8 @@ from isp_env.slopes import carried_back, slopes_of, tracing
 from tests.environments import make_vec
 from tests.fakes import DistanceFromNeutral, RandomFrames, small_core
 
-TRAIL = ("trail_setting", "trail_gain", "trail_slope")
+TRAIL = ("trail_setting", "trail_gain", "trail_slope", "trail_charge")
+RAW = {"raw", "raw_color"}  # what is seen beside a trail
 SIZES = ((72, 96), (96, 72), (72, 96), (80, 80))
 
 
@@ -97,15 +99,20 @@ def test_the_bundled_rewards_slopes_point_uphill() -> None:
     values = core.space.to_physical(actions)
     looked = core.look_at(frames, values, slopes=True)
     plain = core.look_at(frames, values)
-    assert set(looked) == {*plain, "parts", "slope"}
+    assert set(looked) == {*plain, "parts", "slope", "charge"}
     for name, rows in plain.items():
         torch.testing.assert_close(looked[name], rows, atol=1e-3 if rows.is_floating_point() else 1, rtol=0)
+    torch.testing.assert_close(
+        looked["potential"], together(looked["parts"], core.deviations) - looked["charge"]
+    )
     # of the smaller of two views, which is what one deviation less than their mean is
     smaller = looked["parts"].argmin(dim=1)
     slope = looked["slope"][torch.arange(len(core)), smaller] * core.space.units_of(actions)
     step = 0.005 * torch.nn.functional.normalize(slope, dim=1)
+    near = [core.space.to_physical(actions + sign * step) for sign in (1, -1)]
     above, below = (
-        core.potential_of(frames, core.space.to_physical(actions + sign * step)) for sign in (1, -1)
+        together(looked["parts"], core.deviations)
+        for looked in (core.look_at(frames, values, slopes=True) for values in near)
     )
     assert bool((above > below).all())
     expected = 2 * 0.005 * slope.norm(dim=1)
@@ -145,24 +152,52 @@ def test_refine_leaves_a_trail_of_its_looks() -> None:
     assert first["trail_slope"].shape == (4, 5, 1, len(core.space))
     moved = core.space.within(settings(core, 0.4)).numpy()
     seen, reward, *_ = envs.step(moved)
-    np.testing.assert_allclose(seen["trail_setting"][:, 0], moved, atol=1e-6)
-    np.testing.assert_allclose(seen["trail_gain"][:, 0, 0], reward, atol=1e-6)
+    np.testing.assert_allclose(seen["trail_setting"][:, 1], moved, atol=1e-6)
+    np.testing.assert_allclose(seen["trail_gain"][:, 1, 0], reward, atol=1e-6)
+    # it begins at the neutral render, whose slopes alone are not zero
+    frames = envs.task.frames
+    np.testing.assert_array_equal(first["trail_slope"][:, 0], core.neutral_slopes_of(frames))
     for name in TRAIL:
-        np.testing.assert_array_equal(first[name], 0.0)
-        np.testing.assert_array_equal(seen[name][:, 1:], 0.0)
+        np.testing.assert_array_equal(seen[name][:, 0], first[name][:, 0])
+        np.testing.assert_array_equal(first[name][:, 1 if name == "trail_slope" else 0 :], 0.0)
+        np.testing.assert_array_equal(seen[name][:, 2:], 0.0)
     # its slopes tell what a small change earns
-    slope = seen["trail_slope"][:, 0, 0]
+    slope = seen["trail_slope"][:, 1, 0]
     change = 0.01 * slope / np.linalg.norm(slope, axis=1, keepdims=True)
     later, reward, *_ = envs.step(change)
     told = (slope * (later["setting"] - moved)).sum(axis=1)
     np.testing.assert_allclose(reward, told, rtol=0.3, atol=1e-5)
     assert (reward > 0).all()
-    # the last look of an episode leaves none, and a new episode has looked at nothing
+    # the last look of an episode leaves none, and a new episode has looked at nothing but its neutral render
     for _ in range(3):
         seen = envs.step(np.zeros_like(moved))[0]
     for name in TRAIL:
-        np.testing.assert_array_equal(seen[name], 0.0)
+        np.testing.assert_array_equal(seen[name][:, 1:], 0.0)
+    np.testing.assert_array_equal(seen["trail_slope"][:, 0], core.neutral_slopes_of(envs.task.frames))
     assert not set(TRAIL) & set(make_vec("Refine", 2).reset(seed=0)[0])
+
+
+def test_an_episode_ends_after_the_looks_that_are_wanted() -> None:
+    """With the progress of longer ones; of its last look there are no slopes, which take most of the time."""
+    core = real_core(Even())
+    looked = []
+
+    def look_at(*arguments: Any, **options: Any) -> Any:
+        looked.append(options.get("slopes", False))
+        return Core.look_at(core, *arguments, **options)
+
+    core.look_at = look_at  # type: ignore[method-assign]
+    envs = make_vec("Refine", 2, core=core, trail=True, looks=2)
+    seen, _ = envs.reset(seed=0)
+    moved = settings(core, 0.2).numpy()[:2]
+    for ended in (False, True):
+        seen, _, terminated, *_ = envs.step(moved)
+        assert (terminated == ended).all()
+        if not ended:
+            np.testing.assert_allclose(seen["progress"], 0.2)
+    assert looked == [True, False]
+    with pytest.raises(InputError, match="may end after 1 to 5 of them; got 6"):
+        make_vec("Refine", 2, core=core, looks=6)
 
 
 def test_the_documented_trail_is_what_trail_adds() -> None:
@@ -170,7 +205,7 @@ def test_the_documented_trail_is_what_trail_adds() -> None:
     text = RefineEnv.__doc__ or ""
     table = text[text.index("## The trail") : text.index("## Info")]
     added = set(envs.single_observation_space.spaces) - set(make_vec("Refine", 2).single_observation_space)
-    assert set(re.findall(r"^\s*\| (\w+) +\| Box", table, re.M)) == added == set(TRAIL)
+    assert set(re.findall(r"^\s*\| (\w+) +\| Box", table, re.M)) == added == {*TRAIL, *RAW}
 
 
 def test_the_trail_of_a_guarded_reward_tells_its_views_apart() -> None:
@@ -180,9 +215,25 @@ def test_the_trail_of_a_guarded_reward_tells_its_views_apart() -> None:
     envs.reset(seed=0)
     seen, earned, *_ = envs.step(settings(core, 0.4).numpy())
     assert seen["trail_slope"].shape == (4, 5, 2, len(core.space))
-    gains = torch.from_numpy(seen["trail_gain"][:, 0])
+    gains = torch.from_numpy(seen["trail_gain"][:, 1])
     assert float((gains[:, 0] - gains[:, 1]).abs().min()) > 0
-    np.testing.assert_allclose(together(gains, core.deviations), earned, atol=1e-5)
+    charged = seen["trail_charge"][:, 1]
+    assert (charged > 0).any()
+    np.testing.assert_allclose(together(gains, core.deviations).numpy() - charged, earned, atol=1e-5)
+
+
+def test_the_raw_beside_a_trail_is_that_of_the_frame_whatever_its_shape() -> None:
+    core = real_core(Even(), ((72, 96), (128, 72), (72, 96)))
+    envs = make_vec("Refine", 3, core=core, trail=True)
+    seen, _ = envs.reset(options={"frames": np.array([1, 2, 0])})
+    for slot, number in enumerate((1, 2, 0)):
+        frame = RandomFrames(((72, 96), (128, 72), (72, 96))).frame(number, 72)
+        height, width = frame.image.shape[1:]
+        rows, columns = ((np.arange(64) + 0.5) * side // 64 for side in (height, width))
+        expected = frame.image.numpy()[:, rows.astype(int)[:, None], columns.astype(int)]
+        np.testing.assert_array_equal(seen["raw"][slot], expected)
+        np.testing.assert_array_equal(seen["raw_color"][slot, 0], frame.white_balance)
+        np.testing.assert_array_equal(seen["raw_color"][slot, 1:], frame.color_matrix)
 
 
 def test_a_setting_stays_on_the_side_that_does_something() -> None:
