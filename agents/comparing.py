@@ -39,6 +39,7 @@ from isp_env.raw import read_photograph_as_frame
 from isp_env.sources import RawFolder
 
 POLICY = "policy"
+FIRST_LOOK = "after one look"  # of the rows of policies that take several
 
 
 def compare(
@@ -90,7 +91,11 @@ def compare(
         found["coordinate_search"] = coordinate_search(bench.gains, frames, parameters, search_renders)
         found["cma_es"] = cma_es(bench.gains, frames, parameters, search_renders, seed)
     played = {name: _played(policy, bench) for name, policy in {POLICY: stored, **(further or {})}.items()}
-    policies = {name: looks[-1] for name, looks in played.items()}
+    policies = {}
+    for name, looks in played.items():
+        if len(looks) > 1:
+            policies[f"{name} {FIRST_LOOK}"] = looks[0]
+        policies[name] = looks[-1]
     outcomes: dict[str, Outcome] = {
         "neutral": bench.neutral(),
         "libraw_auto": bench.libraw_auto(source, short_side),

@@ -13,7 +13,7 @@ from agents.answers import Answer, Settings, images_of
 from agents.delivery import deliveries, no_worse_than_neutral
 from agents.image_files import Pixels, finish
 from agents.judging import Judging
-from agents.playing import best_so_far, envs_of, looks_of
+from agents.playing import STEPS_AN_EPISODE, best_so_far, envs_of, looks_of
 from agents.policy_file import StoredPolicy, sees_slopes
 from attiqa.errors import InputError
 from attiqa.model import DEFAULT_MODEL
@@ -61,6 +61,17 @@ def check_card(card: Mapping[str, Any], scores: Judging) -> None:
         )
 
 
+def check_looks(card: Mapping[str, Any], looks: int | None) -> None:
+    """Raise `InputError` where a policy cannot end after so many looks; None is as many as it takes."""
+    most = STEPS_AN_EPISODE[str(card["task"])]
+    if looks is None or looks == most:
+        return
+    if card["task"] != "refine":
+        raise InputError(f"--looks is for policies of the task refine; this one is of {card['task']}.")
+    if not 1 <= looks <= most:
+        raise InputError(f"--looks lies between 1 and {most}, as many as the policy takes; got {looks}.")
+
+
 def chooser(card: Mapping[str, Any]) -> str:
     """The name of the reward that chooses the best of a policy's looks; `InputError` where it has none.
 
@@ -82,18 +93,22 @@ class Enhancer:
         scores: the reward, which chooses the best of several looks; the score; the eye, which must be the one
             that the policy was trained with.
         device: where frames are rendered and previews scored.
+        looks: of a policy of several, how many it takes; None for all.
 
     Raises:
         InputError: the policy saw through another model, or knows parameters that this version lacks.
     """
 
-    def __init__(self, stored: StoredPolicy, scores: Judging, device: str = "cpu") -> None:
+    def __init__(
+        self, stored: StoredPolicy, scores: Judging, device: str = "cpu", looks: int | None = None
+    ) -> None:
         check_card(stored.card, scores)
+        check_looks(stored.card, looks)
         names = [row["name"] for row in stored.card["parameters"]]
         self.task, self.short_side = str(stored.card["task"]), int(stored.card["short_side"])
         self.space = ParameterSpace(names)
         self.pipeline = Pipeline(self.space)
-        self.stored, self._scores, self._device = stored, scores, device
+        self.stored, self._scores, self._device, self._looks = stored, scores, device, looks
         paid = full_name(str(stored.card.get("reward")))
         self._checks = scores.about.get("reward") == paid
 
@@ -109,7 +124,7 @@ class Enhancer:
             encoder=self._scores.encoder,
         )
         numbers = np.zeros(1, np.int64)
-        looks = looks_of(envs_of(self.stored, core), numbers, self.stored.act)
+        looks = looks_of(envs_of(self.stored, core, self._looks), numbers, self.stored.act)
         *_, best = best_so_far(deliveries(core, numbers, looks))
         answer, is_kept = best.answer, np.ones(1, bool)
         if self._checks:

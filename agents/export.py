@@ -13,7 +13,7 @@ from pathlib import Path
 if not __package__:  # run as a script, from whatever directory: the checkout is where imports begin
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from agents.enhancer import Enhancer, chooser
+from agents.enhancer import Enhancer, check_looks, chooser
 from agents.exporting import Products, export
 from agents.image_files import SUFFIXES
 from agents.judging import judging
@@ -31,6 +31,7 @@ class ExportOptions:
     run: Path = option(help="run folder of agents/train_isp.py")
     input: list[Path] = option(help="raws, photographs, or folders of them", metavar="FILE_OR_DIR")
     out: Path = option(help="where pictures and their parameters go; made where missing")
+    looks: int | None = option(None, help="of a policy of several, how many it takes; all by default")
     format: str = option("jpeg", help="8-bit jpeg, 16-bit png or 16-bit tiff", choices=list(SUFFIXES))
     quality: int = option(95, help="of a JPEG, 1 to 100")
     neutral: bool = option(False, help="NAME.neutral.*: the camera's render, to which NAME.cube applies")
@@ -56,7 +57,8 @@ def main(argv: list[str] | None = None) -> int:
     limit_threads(options.threads)
     stored = load_policy(options.run)
     device = str(pick_device(options.device))
-    enhancer = Enhancer(stored, judging(chooser(stored.card), device), device)
+    check_looks(stored.card, options.looks)
+    enhancer = Enhancer(stored, judging(chooser(stored.card), device), device, options.looks)
     done = export(
         enhancer,
         options.input,
