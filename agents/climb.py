@@ -231,7 +231,7 @@ class ClimbPolicy(BegunPolicy):
         return self._predict(observation, deterministic)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> torch.Tensor:
-        """Where it explores, as it does to learn, there is no hill: the first look is at the answer itself."""
+        """Where it explores, as it does to learn, there is no hill, and the first look is at the answer."""
         seen: Any = observation
         horizon = seen["trail_gain"].shape[1]
         looked = (seen["progress"][:, 0] * horizon).round().long()
@@ -265,7 +265,7 @@ class ClimbPolicy(BegunPolicy):
         Args:
             told: of the looks so far; with a hill, of the neutral render before them.
             charged: what would be taken off elsewhere, see `ascend`; None for nothing.
-            top: ``(B, P)``, of the hill that is expected before anything is told, and that is 0 at the neutral
+            top: ``(B, P)``, of the hill that is expected before anything is told, which is 0 at the neutral
                 render; None for a plain.
 
         Returns:

@@ -94,6 +94,21 @@ def test_the_table_compares_searches_policy_and_references(stored, photographs):
     assert "psnr" in table(rows)
 
 
+def test_a_policy_of_several_looks_has_a_row_for_the_first(photographs, tmp_path):
+    core = make_core(RawFolder([photographs / "input"]), SCORES, 72, "cpu")
+    built = Experiment(
+        tmp_path, core, Bench(core, grey), task="refine", steps=16, num_envs=4, about={"short_side": 72}
+    )
+    built.conclude({"policy": built.policy()}, 0.0)
+    record = compare(
+        load_policy(tmp_path), SCORES, [photographs / "input"], random_renders=4, search_renders=0
+    )
+    rows = record["held_out"]
+    assert list(rows) == ["neutral", "libraw_auto", "random_search", "policy after one look", "policy"]
+    assert [rows[name]["evaluations"] for name in list(rows)[-2:]] == [1, 5]
+    assert set(record["shares_of"]) == {"policy after one look", "policy"}
+
+
 def test_a_policys_row_shows_what_an_export_delivers(stored, photographs):
     bold = copy.deepcopy(stored)
     bright = [row["name"] for row in stored.card["parameters"]].index("exposure")

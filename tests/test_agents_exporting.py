@@ -8,6 +8,7 @@ import json
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import colour
 import cv2
@@ -17,7 +18,8 @@ import tifffile
 import torch
 from PIL import Image, ImageCms
 
-from agents.enhancer import Enhancer, chooser
+import agents.export as export_command
+from agents.enhancer import Enhancer, check_looks, chooser
 from agents.evaluation import Bench
 from agents.exif import read_exif
 from agents.experiment import Experiment
@@ -252,6 +254,34 @@ def test_only_a_policy_of_several_looks_needs_a_reward_that_is_no_part_of_this_p
     assert chooser({"task": "refine", "reward": "my:reward"}) == "my:reward"
     with pytest.raises(InputError, match="names no reward"):
         chooser({"task": "refine"})
+
+
+def test_a_policy_of_several_looks_may_stop_after_fewer(run, scores, raws, tmp_path, capsys):
+    for card, looks in (({"task": "refine"}, 1), ({"task": "refine"}, 5), ({"task": "tune"}, 1)):
+        check_looks(card, looks)
+        check_looks(card, None)
+    with pytest.raises(InputError, match="between 1 and 5, as many as the policy takes; got 6"):
+        check_looks({"task": "refine"}, 6)
+    with pytest.raises(InputError, match="this one is of tools"):
+        check_looks({"task": "tools"}, 2)
+    stored = load_policy(run)
+    with pytest.raises(InputError, match="this one is of tune"):
+        Enhancer(stored, scores, looks=2)
+    card = {**stored.card, "task": "refine"}
+    frame, steps = read_frame(raws[0]), []
+
+    def acting(seen: dict[str, np.ndarray]) -> np.ndarray:
+        steps.append(float(seen["progress"][0, 0]))
+        return stored.act(seen)
+
+    counted = SimpleNamespace(
+        policy=stored.policy, card=card, digest="", act=acting, algo=stored.algo, sees_slopes=False
+    )
+    Enhancer(counted, scores, looks=2).look(frame)
+    np.testing.assert_allclose(steps, [0.0, 0.2])
+    arguments = ["--run", str(run), "--looks", "2", "--input", str(raws[0]), "--out", str(tmp_path)]
+    assert export_command.main(arguments) == 2
+    assert "--looks is for policies of the task refine" in capsys.readouterr().err
 
 
 def test_what_a_killed_export_left_is_taken_away_and_what_another_writes_is_not(enhancer, raws, tmp_path):
