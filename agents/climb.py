@@ -38,10 +38,10 @@ from attiqa.rewards.protocol import together
 from isp_env.envs.core import Core
 from isp_env.frame import RawBatch
 
-# entries of `isp_env/Refine-v0` with a trail: what the process is told, and what it need not guess
+# entries of `isp_env/Refine-v0` with a trail: what the process is told; all that a climbing policy must see
 TRAIL = ("trail_setting", "trail_gain", "trail_slope")
 CHARGE = "trail_charge"
-RAW = ("raw", "raw_color")
+SEES = (*TRAIL, CHARGE, "raw", "raw_color")
 
 # chosen on validation raws: how far from the best look so far the next may lie, in length scales of the
 # kernel, and how many deviations of what is expected are taken off
@@ -214,7 +214,7 @@ class ClimbPolicy(BegunPolicy):
             features_extractor_kwargs,
             squash_output=True,
         )
-        self.first = self.first_actor(net_arch, (*TRAIL, CHARGE, *RAW))
+        self.first = self.first_actor(net_arch, SEES)
         self.process = SettingsProcess(int(np.prod(action_space.shape)))
         # of the reward over its parts, see `isp_env.envs.core.Core`; the learner sets it
         self.register_buffer("deviations", torch.tensor(0.0))

@@ -14,6 +14,7 @@ from gymnasium import spaces
 from safetensors import SafetensorError
 from stable_baselines3.common.policies import BasePolicy
 
+from agents.climb import SEES
 from agents.policy import ALGORITHMS, COMPONENTS, Observations, act, build_policy, usual
 from attiqa.errors import InputError
 from attiqa.files import atomic_path, file_digest, read_json, write_json
@@ -163,6 +164,12 @@ def _build(card: dict[str, Any], folder: Path) -> BasePolicy:
         )
         if network["algo"] not in ALGORITHMS:
             raise InputError(f"{folder / CARD} names the unknown algorithm {network['algo']!r}.")
+        unseen = [name for name in SEES if name not in observation_space.spaces]
+        if network["algo"] == "climb" and unseen:
+            raise InputError(
+                f"{folder / CARD} is of an earlier version, in which policies of climb did not see "
+                f"{unseen[0]}; train the policy again."
+            )
         return build_policy(
             network["algo"],
             observation_space,

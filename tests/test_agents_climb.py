@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from scipy.stats import multivariate_normal
 from sklearn.gaussian_process.kernels import Matern
 
 from agents import climb, train_isp
+from agents.answers import Settings
 from agents.charges import Charges
 from agents.checkpoint import load_checkpoint
 from agents.climb import HILL, ClimbPolicy, SettingsProcess, Trail, ascend
@@ -22,7 +24,7 @@ from agents.evaluation import Bench
 from agents.experiment import Experiment
 from agents.playing import best_so_far, envs_of, first_look, looks_of, make_envs, play
 from agents.policy import StandardisedExtractor
-from agents.policy_file import StoredPolicy, load_policy
+from agents.policy_file import CARD, StoredPolicy, load_policy
 from agents.portable import PortablePolicy
 from agents.runs import CHECKPOINT
 from attiqa.errors import InputError
@@ -312,6 +314,7 @@ def one_look(tmp_path_factory: pytest.TempPathFactory) -> StoredPolicy:
 def test_a_climbing_policy_is_trained_resumed_stored_and_played(
     one_look: StoredPolicy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(climb, "STEPS_A_CHARGE", 8)  # it is the way that is tried here, not how far it leads
     core = real_core(GuardedReward([Even()]))
     whole = experiment(tmp_path / "whole", core, first=one_look)
     before = {name: value.clone() for name, value in whole.model.policy.state_dict().items()}
@@ -344,11 +347,23 @@ def test_a_climbing_policy_is_trained_resumed_stored_and_played(
     assert steps == 5
     assert asked == [(len(frames), 3, 64, 64)] * 5  # before every look
     np.testing.assert_allclose(whole.policy().gains, whole.bench.at(answer, steps).gains, atol=1e-6)
+    # one look is the first of five
+    first, steps = play(envs_of(stored, core, 1), frames, stored.act)
+    assert steps == 1
+    looked = next(iter(looks_of(envs_of(stored, core), frames, stored.act))).answer
+    assert isinstance(first, Settings)
+    assert isinstance(looked, Settings)
+    np.testing.assert_array_equal(first.actions, looked.actions)
     # the best look so far never falls, and looking again has helped
     found = best_so_far(looks_of(envs_of(stored, core), frames, stored.act))
     gains = [whole.bench.at(best.answer, 1).gains.mean() for best in found]
     assert all(later >= earlier - 1e-6 for earlier, later in itertools.pairwise(gains))
     assert gains[-1] > gains[0] + 1e-4
+    card = json.loads((tmp_path / "whole" / CARD).read_text())
+    del card["network"]["observation_space"]["trail_charge"]
+    (tmp_path / "whole" / CARD).write_text(json.dumps(card))
+    with pytest.raises(InputError, match="climb did not see trail_charge; train the policy again"):
+        load_policy(tmp_path / "whole")
     with pytest.raises(InputError, match="sees raw, raw_color, trail_charge"):
         PortablePolicy(stored, load("attiqa-mini"), (72, 96))
 
