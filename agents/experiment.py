@@ -77,7 +77,7 @@ class Experiment:
         self.continued = continued
         slopes = slopes or (first is not None and first.sees_slopes)
         if slopes:
-            bring_slopes(run / SLOPES, training)  # at once, not in the first rollouts
+            bring_slopes(run / SLOPES, training, apart=algo == "climb")  # at once, not in the first rollouts
         self.env = make_envs(task, training, num_envs, algo, slopes)
         learns_rewards = algo != "climb"  # it takes them as they are
         if not continued and learns_rewards:

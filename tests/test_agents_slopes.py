@@ -20,6 +20,7 @@ from agents.runs import START
 from agents.starting import SHIPPED, exchange_start
 from attiqa.errors import InputError
 from attiqa.options import as_record
+from attiqa.rewards.guarded import GuardedReward
 from isp_env.envs.core import Core
 from isp_env.envs.frames import Group, Tensors
 from tests.test_agents_climb import experiment as climb_experiment
@@ -185,8 +186,21 @@ def test_a_runs_slopes_are_measured_once(measured: list[int], tmp_path: Path) ->
     assert sum(measured) == len(first)
     assert torch.equal(again.neutral_slope_of(frames), first.neutral_slope_of(frames))
     assert again.neutral_slope_of(frames).abs().max() > 0
-    with pytest.raises(InputError, match=r"slopes of .* frames, .* parts of the reward and .* parameters"):
+    with pytest.raises(InputError, match=r"rows of the shape \(4, 14\) are wanted; these have \(1, 1\)"):
         again.know_neutral_slopes(torch.zeros(1, 1))
+
+
+def test_slopes_of_parts_and_of_their_mean_are_kept_apart(measured: list[int], tmp_path: Path) -> None:
+    cores = [real_core(GuardedReward([Even()])) for _ in range(4)]
+    frames, folder = np.arange(len(cores[0])), tmp_path / "slopes"
+    for core, apart in zip(cores, (False, True, False, True), strict=True):
+        bring_slopes(folder, core, apart)
+    assert sum(measured) == 2 * len(frames)
+    apart = cores[3].neutral_slopes_of(frames)
+    assert torch.equal(apart, cores[1].neutral_slopes_of(frames))
+    assert torch.equal(cores[3].neutral_slope_of(frames), apart.mean(dim=1))
+    torch.testing.assert_close(cores[2].neutral_slope_of(frames), apart.mean(dim=1), rtol=1e-3, atol=1e-6)
+    assert sum(measured) == 2 * len(frames)
 
 
 @pytest.mark.parametrize("spoilt", ["another reward", "broken"])

@@ -14,11 +14,11 @@ import torch
 from gymnasium import spaces
 
 from attiqa.errors import InputError
-from attiqa.progress import progress_bar
 from attiqa.rewards.guarded import is_clipped
 from attiqa.rewards.protocol import PartedReward, ReferencedReward, Reward, together
 from isp_env.envs import looking
 from isp_env.envs.frames import FrameTable, Group, Tensors
+from isp_env.envs.kept import KeptRows
 from isp_env.frame import FrameSource, RawBatch
 from isp_env.parameters import ParameterSpace
 from isp_env.slopes import carried_back, slopes_of, tracing
@@ -104,8 +104,8 @@ class Core:
         )
         self.neutral = self.table.batched(np.arange(len(self)), self._look_at_neutral)
         self._refuse_bad_potentials()
-        self._neutral_slopes = torch.zeros((len(self), self.part_count, len(space)), device=self.device)
-        self._has_slope = np.zeros(len(self), dtype=bool)
+        self._slopes_apart = self._kept_slopes(apart=True)
+        self._slopes_together = self._kept_slopes(apart=False)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -196,15 +196,9 @@ class Core:
     def neutral_slope_of(self, frames: np.ndarray) -> torch.Tensor:
         """How the reward rises with each parameter at the neutral render: float32 ``(B, P)``.
 
-        The mean over its parts, see `neutral_slopes_of`.
-        """
-        return self.neutral_slopes_of(frames).mean(dim=1)
-
-    def neutral_slopes_of(self, frames: np.ndarray) -> torch.Tensor:
-        """How each part of the reward rises with each parameter at the neutral render: float32 ``(B, K, P)``.
-
-        A unit of action above 0; of one side where an operator or the reward has a corner. Backward passes
-        compute it when it is first asked for, for `max_batch` frames at once, and it is kept.
+        The mean over its parts, a unit of action above 0; of one side where an operator or the reward has a
+        corner. A backward pass computes it when it is first asked for, for `max_batch` frames at once, and it
+        is kept; where its parts are known it is their mean.
 
         Args:
             frames: frame numbers, int64 ``(B,)``.
@@ -213,28 +207,17 @@ class Core:
             InputError: a renderer or a reward that has no slopes.
         """
         frames = self.table.check(frames)
-        # in blocks that do not depend on who asks when: a network's last bits depend on the batch
-        size = self.table.max_batch
-        blocks = np.unique(frames[~self._has_slope[frames]] // size).tolist()
-        for number in progress_bar(blocks, "measuring slopes at neutral renders", delay=2.0, leave=False):
-            first = number * size
-            block = np.arange(first, min(first + size, len(self)))
-            still = self.space.neutral_values(len(block), self.device)
-            seen = self.table.batched(block, partial(self._look_back, values=still, observe=False))
-            units = self.space.units_of(torch.zeros_like(still))
-            self._neutral_slopes[first : first + len(block)] = seen["slope"] * units[:, None]
-            self._has_slope[block] = True
-        return self._neutral_slopes[torch.as_tensor(frames, device=self.device)]
+        if self.part_count == 1 or self._slopes_apart.knows(frames):
+            return self._slopes_apart.of(frames).mean(dim=1)
+        return self._slopes_together.of(frames)
+
+    def neutral_slopes_of(self, frames: np.ndarray) -> torch.Tensor:
+        """As `neutral_slope_of`, of each part of the reward: float32 ``(B, K, P)``; a backward pass each."""
+        return self._slopes_apart.of(self.table.check(frames))
 
     def know_neutral_slopes(self, slopes: torch.Tensor) -> None:
-        """Take `slopes`, float32 ``(F, K, P)``, for what `neutral_slopes_of` would measure of all frames."""
-        if slopes.shape != self._neutral_slopes.shape:
-            raise InputError(
-                f"slopes of {len(self)} frames, {self.part_count} parts of the reward and {len(self.space)} "
-                f"parameters are wanted; these have the shape {tuple(slopes.shape)}."
-            )
-        self._neutral_slopes = slopes.to(self._neutral_slopes)
-        self._has_slope[:] = True
+        """Take float32 ``(F, P)`` or ``(F, K, P)`` for what would be measured of all frames."""
+        (self._slopes_apart if slopes.ndim == 3 else self._slopes_together).take(slopes)
 
     def samples_of(self, frames: np.ndarray) -> RawBatch:
         """`SAMPLE` pixels a side of each frame ``(B,)``, evenly apart, whatever its shape."""
@@ -256,11 +239,26 @@ class Core:
         features = self.neutral.get("features")
         return looking.observation_spaces(0 if features is None else features.shape[1])
 
+    def _kept_slopes(self, apart: bool) -> KeptRows:
+        """Slopes at the neutral renders of all frames, of each part ``(F, K, P)``, or of their mean."""
+
+        def measure(frames: np.ndarray) -> torch.Tensor:
+            still = self.space.neutral_values(len(frames), self.device)
+            seen = self.table.batched(
+                frames, partial(self._look_back, values=still, observe=False, apart=apart)
+            )
+            slopes = seen["slope"] * self.space.units_of(torch.zeros_like(still))[:, None]
+            return slopes if apart else slopes[:, 0]
+
+        shape = (len(self), self.part_count, len(self.space)) if apart else (len(self), len(self.space))
+        what = "measuring slopes at neutral renders"
+        return KeptRows(shape, measure, self.table.max_batch, what, self.device)
+
     def _render(self, group: Group, values: torch.Tensor) -> torch.Tensor:
         return self.pipeline(group.raw, values[group.members])
 
-    def _look_back(self, group: Group, values: torch.Tensor, observe: bool) -> Tensors:
-        """As `look`, of a render that is made here, with the slopes of its parts."""
+    def _look_back(self, group: Group, values: torch.Tensor, observe: bool, apart: bool = True) -> Tensors:
+        """As `look`, of a render that is made here, with the slopes of its parts, or of their mean alone."""
         if not isinstance(self.pipeline, Traceable):
             raise InputError(f"{type(self.pipeline).__name__} cannot be traced: its renders have no slopes.")
         # and again below, traced: a render more costs less than a score inside of tracing
@@ -274,7 +272,7 @@ class Core:
                     "slopes need a reward that torch can differentiate, as the models of this package are; "
                     f"{name} gives no gradient. Go without slopes."
                 )
-            pixels = slopes_of(parts, shown)
+            pixels = slopes_of(parts if apart else parts.mean(dim=1, keepdim=True), shown)
         with tracing():
             own = values[group.members].detach().requires_grad_()
             slope = carried_back(pixels, self.pipeline.traced(group.raw, own), own)
