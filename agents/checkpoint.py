@@ -85,9 +85,14 @@ def load_checkpoint(path: Path, model: BaseAlgorithm) -> None:
         ) from None
 
 
-def _header(path: Path) -> dict[str, Any]:
+def check_checkpoint(path: Path) -> None:
+    """Raise `InputError` where there is no checkpoint."""
     if not path.is_file():
         raise InputError(f"{path} does not exist; there is no checkpoint to resume from.")
+
+
+def _header(path: Path) -> dict[str, Any]:
+    check_checkpoint(path)
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["attiqa"])

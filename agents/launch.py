@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from agents.checkpoint import check_checkpoint
 from agents.evaluation import Bench, table
 from agents.experiment import SEARCHED, Experiment
 from agents.judging import Judging, find_judges, judging
 from agents.playing import check_task
-from agents.runs import check_new
+from agents.runs import CHECKPOINT, check_new
 from agents.scenes import Scenes, embedded_scenes, photograph_scenes, raw_scenes
 from agents.starting import beginning, check_start, kept_start
 from attiqa.images import IMAGE_SUFFIXES, list_images
@@ -74,6 +75,8 @@ def build_experiment(
     scores = judging(options["reward"], options["device"], judges)
     seed, short_side = options["seed"], options["short_side"]
     scenes = _scenes(run, options)
+    if continued:  # minutes of decoding and measuring come first otherwise
+        check_checkpoint(run / CHECKPOINT)
     teaching = in_training(scores, options)
     cores = [make_core(scenes.training, teaching, short_side, options["device"])]
     if not scenes.alone or teaching is not scores:

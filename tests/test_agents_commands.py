@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from agents import evaluate, export, train_isp
+from agents import evaluate, export, launch, train_isp
 from attiqa.files import read_json, write_json
 from attiqa.options import as_record
 
@@ -83,7 +84,7 @@ def test_resuming_what_is_no_run_is_refused(capsys, tmp_path):
     assert "does not exist" in refused(capsys, train_isp.main(["--resume", str(tmp_path)]))
 
 
-def test_resuming_with_options_that_the_run_was_not_started_with_is_refused(capsys, tmp_path):
+def test_resuming_with_options_that_the_run_was_not_started_with_is_refused(capsys, tmp_path, monkeypatch):
     given = train_isp.TrainOptions(algo="dpg", seed=5, raws=[Path("RAWS")], device="cpu")
     write_json(tmp_path / "config.json", {"options": as_record(given)})
     resume = ["--resume", str(tmp_path)]
@@ -93,6 +94,10 @@ def test_resuming_with_options_that_the_run_was_not_started_with_is_refused(caps
     # what it has itself, and what a sitting may have of its own, is not what stops it
     own = ["--seed", "5", "--raws", "RAWS", "--steps", "9", "--patience", "2"]
     assert "RAWS does not exist" in refused(capsys, train_isp.main([*resume, *own]))
+    # nor are minutes spent on raws before it is said that there is nothing to go on from
+    write_json(tmp_path / "config.json", {"options": as_record(dataclasses.replace(given, raws=[]))})
+    monkeypatch.setattr(launch, "make_core", None)
+    assert "no checkpoint to resume from" in refused(capsys, train_isp.main(resume))
     write_json(tmp_path / "config.json", ["something else"])
     assert "it has no options" in refused(capsys, train_isp.main(resume))
 
