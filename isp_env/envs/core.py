@@ -241,18 +241,16 @@ class Core:
 
     def _kept_slopes(self, apart: bool) -> KeptRows:
         """Slopes at the neutral renders of all frames, of each part ``(F, K, P)``, or of their mean."""
-
-        def measure(frames: np.ndarray) -> torch.Tensor:
-            still = self.space.neutral_values(len(frames), self.device)
-            seen = self.table.batched(
-                frames, partial(self._look_back, values=still, observe=False, apart=apart)
-            )
-            slopes = seen["slope"] * self.space.units_of(torch.zeros_like(still))[:, None]
-            return slopes if apart else slopes[:, 0]
-
         shape = (len(self), self.part_count, len(self.space)) if apart else (len(self), len(self.space))
+        measure = partial(self._measure_slopes, apart=apart)
         what = "measuring slopes at neutral renders"
         return KeptRows(shape, measure, self.table.max_batch, what, self.device)
+
+    def _measure_slopes(self, frames: np.ndarray, apart: bool) -> torch.Tensor:
+        still = self.space.neutral_values(len(frames), self.device)
+        seen = self.table.batched(frames, partial(self._look_back, values=still, observe=False, apart=apart))
+        slopes = seen["slope"] * self.space.units_of(torch.zeros_like(still))[:, None]
+        return slopes if apart else slopes[:, 0]
 
     def _render(self, group: Group, values: torch.Tensor) -> torch.Tensor:
         return self.pipeline(group.raw, values[group.members])
