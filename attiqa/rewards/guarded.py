@@ -125,8 +125,9 @@ class GuardedReward:
 
         Gradients flow to `images` that ask for them, but for that of the clipped fraction, which is a count.
         """
-        gains = self.apart(images, reference)
-        terms = self._terms(images, reference)
+        smaller = self._smaller(images, reference)
+        gains = self._gains(images, reference, smaller)
+        terms = self._terms(images, smaller)
         penalty = self._penalty(terms)
         return {
             "reward": together(gains, self.deviations) - penalty,
@@ -138,30 +139,44 @@ class GuardedReward:
 
     def apart(self, images: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """The gain by each scorer and view: ``(B, K)``; see `PartedReward`. Gradients flow as in `parts`."""
-        _check_shapes(images, reference)
-        with torch.set_grad_enabled(_wants_gradients(images)):
-            with torch.no_grad():
-                keys = _fingerprints(
-                    torch.cat([small(reference).flatten(1) for small in (_grid, _areas)], dim=1)
-                )
-                baselines = self._baselines(keys, reference, self._scores)  # (B, K)
-            # every environment begins with the references themselves: they are not scored twice
-            return (baselines if images is reference else self._scores(images)) - baselines
+        return self._gains(images, reference, self._smaller(images, reference))
 
     def charge(self, images: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """The penalty alone ``(B,)``, for which nothing is scored; see `PartedReward`.
 
         Gradients flow as in `parts`.
         """
-        return self._penalty(self._terms(images, reference))
+        return self._penalty(self._terms(images, self._smaller(images, reference)))
 
-    def _terms(self, images: torch.Tensor, reference: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _smaller(self, images: torch.Tensor, reference: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The reference's grid and areas; `InputError` where `images` cannot be compared with it."""
+        if images.shape != reference.shape or images.ndim != 4 or images.shape[1] != 3:
+            raise InputError(
+                "a guarded reward compares images with reference renders of one shape (B, 3, H, W); "
+                f"these are {tuple(images.shape)} and {tuple(reference.shape)}."
+            )
+        with torch.set_grad_enabled(_wants_gradients(images)):
+            return _grid(reference), _areas(reference)
+
+    def _gains(
+        self, images: torch.Tensor, reference: torch.Tensor, smaller: tuple[torch.Tensor, torch.Tensor]
+    ) -> torch.Tensor:
+        with torch.set_grad_enabled(_wants_gradients(images)):
+            with torch.no_grad():
+                keys = _fingerprints(torch.cat([small.flatten(1) for small in smaller], dim=1))
+                baselines = self._baselines(keys, reference, self._scores)  # (B, K)
+            # every environment begins with the references themselves: they are not scored twice
+            return (baselines if images is reference else self._scores(images)) - baselines
+
+    def _terms(
+        self, images: torch.Tensor, smaller: tuple[torch.Tensor, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
         """What is charged for by name, ``(B,)`` each."""
-        _check_shapes(images, reference)
+        grid, areas = smaller
         with torch.set_grad_enabled(_wants_gradients(images)):
             return {
-                "newly_clipped": newly_clipped(_grid(images), _grid(reference)),
-                **color_terms(_areas(images), _areas(reference)),
+                "newly_clipped": newly_clipped(_grid(images), grid),
+                **color_terms(_areas(images), areas),
             }
 
     def _penalty(self, terms: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -175,14 +190,6 @@ class GuardedReward:
         """Scores ``(B, K)``: one column for each pair of scorer and view."""
         shown = [VIEWS[view](images) for view in self.views]
         return torch.stack([scorer(view).float() for scorer in self.scorers for view in shown], dim=1)
-
-
-def _check_shapes(images: torch.Tensor, reference: torch.Tensor) -> None:
-    if images.shape != reference.shape or images.ndim != 4 or images.shape[1] != 3:
-        raise InputError(
-            "a guarded reward compares images with reference renders of one shape (B, 3, H, W); "
-            f"these are {tuple(images.shape)} and {tuple(reference.shape)}."
-        )
 
 
 def _wants_gradients(images: torch.Tensor) -> bool:
