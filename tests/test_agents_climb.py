@@ -19,13 +19,14 @@ from agents import climb, train_isp
 from agents.answers import Settings
 from agents.charges import Charges
 from agents.checkpoint import load_checkpoint
-from agents.climb import HILL, ClimbPolicy, SettingsProcess, Trail, ascend
+from agents.climb import HILL, ClimbPolicy, Trail, ascend
 from agents.evaluation import Bench
 from agents.experiment import Experiment
 from agents.playing import best_so_far, envs_of, first_look, looks_of, make_envs, play
 from agents.policy import StandardisedExtractor
 from agents.policy_file import CARD, StoredPolicy, load_policy
 from agents.portable import PortablePolicy
+from agents.process import SettingsProcess
 from agents.runs import CHECKPOINT
 from attiqa.errors import InputError
 from attiqa.model import load
