@@ -18,6 +18,9 @@ from isp_env.parameters import ParameterSpace
 # between the two settings that tell a slope, in units of action: where pixels are counted, as clipped ones
 # are, a smaller one would tell the noise of the count
 STEP = 0.05
+# operators that compare a pixel with those beside it, which sparse samples lack: they take half of the time
+# and change next to nothing of a charge (TRIALS.md), so they stay neutral here
+BETWEEN_NEIGHBOURS = frozenset({"denoise", "sharpen"})
 
 Charge = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -35,16 +38,22 @@ class Charges:
     def __init__(self, raw: RawBatch, space: ParameterSpace, pipeline: Renderer, charge: Charge) -> None:
         self._raw, self._space, self._pipeline, self._charge = raw, space, pipeline, charge
         self._neutral = pipeline.neutral(raw)
+        told = [parameter.operator not in BETWEEN_NEIGHBOURS for parameter in space.parameters]
+        self._told = torch.tensor(told, device=raw.image.device)
 
     def __call__(self, settings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Of settings ``(B, P)``, as actions: the charge ``(B,)``, in units of the reward, and its slopes.
 
         Slopes ``(B, P)`` are differences to settings a little apart, inside the limits: a count has no other.
+        Parameters of `BETWEEN_NEIGHBOURS` have none.
         """
+        still = settings * self._told
         steps = torch.where(settings > 1.0 - STEP, -STEP, STEP)
-        tried = torch.cat([settings[:, None], settings[:, None] + torch.diag_embed(steps)], dim=1)
-        charged = self._at(tried)
-        return charged[:, 0], (charged[:, 1:] - charged[:, :1]) / steps
+        aside = still[:, None] + torch.diag_embed(steps)[:, self._told]
+        charged = self._at(torch.cat([still[:, None], aside], dim=1))
+        slopes = torch.zeros_like(settings)
+        slopes[:, self._told] = (charged[:, 1:] - charged[:, :1]) / steps[:, self._told]
+        return charged[:, 0], slopes
 
     @torch.no_grad()
     def _at(self, settings: torch.Tensor) -> torch.Tensor:

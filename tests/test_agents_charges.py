@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.charges import STEP, Charges
+from agents.charges import BETWEEN_NEIGHBOURS, STEP, Charges
 from attiqa.rewards.guarded import GuardedReward
 from isp_env.envs import Core
 from tests.fakes import small_core
@@ -51,6 +51,20 @@ def test_their_slopes_are_differences_inside_the_limits() -> None:
         np.testing.assert_allclose(slopes[:, axis], (charged(moved)[0] - charge) / steps, atol=1e-9)
     assert float(slopes[0, 0]) < 0  # what is darker than the neutral render is better brightened
     np.testing.assert_array_equal(slopes[:, 1], 0.0)  # this renderer knows no contrast
+
+
+def test_what_needs_neighbours_is_left_out() -> None:
+    core = real_core(GuardedReward([Even()]))
+    actions = settings(core, 0.4).double()
+    beside = [parameter.operator in BETWEEN_NEIGHBOURS for parameter in core.space.parameters]
+    assert 0 < sum(beside) < len(beside)
+    others = actions.clone()
+    others[:, beside] = 0.9
+    charge, slopes = charges_of(core)(others)
+    expected, _ = charges_of(core)(actions)
+    np.testing.assert_array_equal(charge, expected)
+    np.testing.assert_array_equal(slopes[:, beside], 0.0)
+    assert float(slopes[:, [not each for each in beside]].abs().max()) > 0
 
 
 def test_a_reward_that_charges_for_nothing_has_none() -> None:
