@@ -27,6 +27,7 @@ from agents.climb import Climb, ClimbPolicy
 from agents.dpg import DPG, DPGPolicy
 from attiqa.errors import InputError
 from isp_env.envs.core import Core
+from isp_env.envs.task import SLOPE
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
     "climb": Climb,
@@ -259,18 +260,24 @@ def check_action_space(algo: str, action_space: spaces.Space[Any]) -> None:
 
 
 def policy_arguments(
-    algo: str, hidden: list[int], log_std: float, components: int = COMPONENTS, begun: bool = False
+    algo: str,
+    hidden: list[int],
+    log_std: float,
+    components: int = COMPONENTS,
+    begun: bool = False,
+    slopes: bool = False,
 ) -> dict[str, Any]:
     """SB3's ``policy_kwargs`` for a `policy_class` with `hidden` layers for actor and critic each.
 
     `log_std` is the logarithm of the initial deviation of a Gaussian policy, in units of half the action
-    range; it does not depend on the observation in PPO and A2C.
+    range; it does not depend on the observation in PPO and A2C. Where `slopes` are seen, `components` of
+    wide entries are read: a dozen slopes say little beside thousands of features (TRIALS.md).
     """
     heads = {"pi": hidden, "vf": hidden} if algo in ON_POLICY else hidden
     arguments: dict[str, Any] = {"features_extractor_class": StandardisedExtractor, "net_arch": heads}
     if algo in ("dpg", "climb"):
         arguments["begun"] = begun
-    if algo in ("dpg", "climb") or begun:
+    if algo in ("dpg", "climb") or begun or slopes:
         arguments["features_extractor_kwargs"] = {"components": components}
     if algo in ON_POLICY:
         arguments["log_std_init"] = log_std
@@ -293,7 +300,7 @@ def build_policy(
         observation_space,
         action_space,
         lambda _: 0.0,
-        **policy_arguments(algo, hidden, log_std, components, begun),
+        **policy_arguments(algo, hidden, log_std, components, begun, SLOPE in observation_space.spaces),
     )
     start_at_identity(policy, log_std)
     return policy

@@ -97,7 +97,13 @@ def kept_start(run: Path, options: Mapping[str, Any], scores: Judging) -> Stored
 def beginning(first: StoredPolicy | None, options: Mapping[str, Any]) -> str:
     """What a user should know of a run's start, in a line."""
     if first is None:
-        return "begins at the neutral render."
+        begins = "begins at the neutral render."
+        if (options["task"], options["algo"]) != ("tune", "ppo"):
+            return begins
+        return (
+            f"{begins} From there --algo dpg learns more of as many renders, and most with --slopes, where "
+            "torch can differentiate the reward."
+        )
     return f"begins with {options['start']} ({first.algo}, {first.card.get('steps')} renders)."
 
 

@@ -28,6 +28,7 @@ from agents.vec_env import IspVecEnv
 from agents.watching import HeldOut
 from attiqa.errors import InputError
 from attiqa.progress import progress_bar
+from isp_env.envs.task import SLOPE
 
 HIDDEN = [64, 64]
 LOG_STD = -1.75
@@ -74,10 +75,13 @@ def build_model(
     goes_on = algo == "dpg" and begun and steps_an_episode == 1  # then no other actor comes first
     if goes_on:
         arguments["patience"] = BEGUN_PATIENCE
+    sees: Any = env.observation_space
     model = ALGORITHMS[algo](
         policy_class(algo, begun),
         env,
-        policy_kwargs=policy_arguments(algo, HIDDEN, log_std(begun), begun=begun and not goes_on),
+        policy_kwargs=policy_arguments(
+            algo, HIDDEN, log_std(begun), begun=begun and not goes_on, slopes=SLOPE in sees.spaces
+        ),
         seed=seed,
         device=device,
         **arguments,

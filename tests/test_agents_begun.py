@@ -18,7 +18,7 @@ from agents.playing import first_look, make_envs
 from agents.policy import act
 from agents.policy_file import StoredPolicy, load_policy
 from agents.runs import CHECKPOINT, START
-from agents.starting import SHIPPED, start_of
+from agents.starting import SHIPPED, beginning, start_of
 from attiqa.errors import InputError
 from attiqa.files import write_json
 from attiqa.options import as_record
@@ -194,6 +194,12 @@ def test_where_nothing_is_said_ppo_goes_on_from_the_policy_that_ships():
         {"reward": "attiqa-mini"},
     ]
     assert [start(**other) for other in others] == [None] * len(others)
+
+
+def test_who_begins_at_the_neutral_render_with_ppo_hears_of_dpg():
+    assert "--algo dpg" in beginning(None, {"task": "tune", "algo": "ppo"})
+    for task, algo in (("tune", "dpg"), ("refine", "ppo"), ("tools", "ppo")):
+        assert beginning(None, {"task": task, "algo": algo}) == "begins at the neutral render."
 
 
 @pytest.mark.parametrize("other", [["--algo", "sac"], ["--task", "refine"]])

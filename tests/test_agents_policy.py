@@ -25,6 +25,7 @@ from agents.policy import (
 )
 from agents.policy_file import describe_network, load_policy, save_policy
 from attiqa.errors import InputError
+from isp_env.envs.task import SLOPE
 
 SEES = spaces.Dict(
     {
@@ -180,6 +181,21 @@ def test_the_order_of_a_dict_observation_changes_nothing():
     tensors, _ = policy.obs_to_tensor(some_observations())
     turned = dict(reversed(list(tensors.items())))
     torch.testing.assert_close(policy.features_extractor(turned), policy.features_extractor(tensors))
+
+
+@pytest.mark.parametrize("algo", ["ppo", "a2c", "sac", "td3"])
+def test_what_sees_slopes_reads_components_of_what_is_wide(algo, tmp_path):
+    wide = spaces.Dict({"features": spaces.Box(-9.0, 9.0, (4 * COMPONENTS,), np.float32)})
+    sloping = spaces.Dict(wide.spaces | {SLOPE: spaces.Box(-9.0, 9.0, (3,), np.float32)})
+    read = []
+    for sees in (wide, sloping):
+        policy = build_policy(algo, sees, ACTIONS, HIDDEN, log_std=-1.0)
+        read += [
+            module.features_dim for module in policy.modules() if isinstance(module, StandardisedExtractor)
+        ][:1]
+        save_policy(tmp_path, policy, describe_network(algo, sees, ACTIONS, HIDDEN, -1.0), {"task": "tune"})
+        assert load_policy(tmp_path).sees == tuple(sees.spaces)
+    assert read == [4 * COMPONENTS, COMPONENTS + 3]
 
 
 def test_an_algorithm_names_those_that_fit_the_action_space():
