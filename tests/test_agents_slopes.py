@@ -186,6 +186,7 @@ def test_a_runs_slopes_are_measured_once(measured: list[int], tmp_path: Path) ->
     assert sum(measured) == len(first)
     assert torch.equal(again.neutral_slope_of(frames), first.neutral_slope_of(frames))
     assert again.neutral_slope_of(frames).abs().max() > 0
+    assert sum(measured) == len(first)
     with pytest.raises(InputError, match=r"rows of the shape \(4, 14\) are wanted; these have \(1, 1\)"):
         again.know_neutral_slopes(torch.zeros(1, 1))
 

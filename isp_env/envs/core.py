@@ -198,7 +198,7 @@ class Core:
 
         The mean over its parts, a unit of action above 0; of one side where an operator or the reward has a
         corner. A backward pass computes it when it is first asked for, for `max_batch` frames at once, and it
-        is kept; where its parts are known it is their mean.
+        is kept; where its parts alone are known it is their mean.
 
         Args:
             frames: frame numbers, int64 ``(B,)``.
@@ -207,9 +207,10 @@ class Core:
             InputError: a renderer or a reward that has no slopes.
         """
         frames = self.table.check(frames)
-        if self.part_count == 1 or self._slopes_apart.knows(frames):
+        kept = self._slopes_together
+        if not kept.knows(frames) and (self.part_count == 1 or self._slopes_apart.knows(frames)):
             return self._slopes_apart.of(frames).mean(dim=1)
-        return self._slopes_together.of(frames)
+        return kept.of(frames)
 
     def neutral_slopes_of(self, frames: np.ndarray) -> torch.Tensor:
         """As `neutral_slope_of`, of each part of the reward: float32 ``(B, K, P)``; a backward pass each."""
