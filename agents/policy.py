@@ -67,7 +67,7 @@ class StandardisedExtractor(BaseFeaturesExtractor):
     weight alike, and with a thousand inputs of size one it moved the action from one end to the other. The
     components leave out what tells one training photograph from another and nothing else: with all 2816
     features, critics know a few hundred photographs by heart; PPO, which sees each render once, does better
-    with all of them (TRIALS.md). Progress, a share, stays what it is.
+    with all of them, unless it sees slopes (TRIALS.md). Progress, a share, stays what it is.
 
     Args:
         observation_space: of the environment.

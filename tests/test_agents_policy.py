@@ -190,9 +190,8 @@ def test_what_sees_slopes_reads_components_of_what_is_wide(algo, tmp_path):
     read = []
     for sees in (wide, sloping):
         policy = build_policy(algo, sees, ACTIONS, HIDDEN, log_std=-1.0)
-        read += [
-            module.features_dim for module in policy.modules() if isinstance(module, StandardisedExtractor)
-        ][:1]
+        reader = next(each for each in policy.modules() if isinstance(each, StandardisedExtractor))
+        read.append(reader.features_dim)
         save_policy(tmp_path, policy, describe_network(algo, sees, ACTIONS, HIDDEN, -1.0), {"task": "tune"})
         assert load_policy(tmp_path).sees == tuple(sees.spaces)
     assert read == [4 * COMPONENTS, COMPONENTS + 3]
