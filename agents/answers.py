@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, Self
@@ -184,15 +184,28 @@ def sequences_at(points: Floats, tools: Tools, horizon: int) -> Sequences:
     return Sequences(order, points[:, 1 + count :].astype(np.float32), tools)
 
 
-@torch.no_grad()
 def potential_of(core: Core, frames: Indices, answer: Answer) -> torch.Tensor:
     """The reward's value of frame ``frames[i]`` rendered as row i says: float32 ``(B,)``."""
+    return measured(core, frames, answer, core.score)
+
+
+@torch.no_grad()
+def measured(
+    core: Core, frames: Indices, answer: Answer, measure: Callable[[torch.Tensor, Group], torch.Tensor]
+) -> torch.Tensor:
+    """What `measure` says of frame ``frames[i]`` rendered as row i says: ``(B,)``.
+
+    Args:
+        core: frames and renderer.
+        frames: ``(B,)``.
+        answer: B rows.
+        measure: renders ``(b, 3, H, W)`` of the frames of a group, and that group, to ``(b,)``.
+    """
 
     def run(group: Group) -> dict[str, torch.Tensor]:
-        images = answer.render(group.raw, group.members.cpu().numpy())
-        return {"potential": core.score(images, group)}
+        return {"value": measure(answer.render(group.raw, group.members.cpu().numpy()), group)}
 
-    return core.table.batched(frames, run)["potential"]
+    return core.table.batched(frames, run)["value"]
 
 
 def images_of(core: Core, frames: Indices, answer: Answer) -> list[torch.Tensor]:

@@ -51,6 +51,9 @@ REACH, CAUTION = 0.6, 0.5
 HILL, HILL_LOOKS = 0.4, 2
 ASCENT_STEPS, ASCENT_RATE = 40, 0.04  # Adam's, on the process
 STEPS_A_CHARGE = 2  # of those, for each time that charges are looked up
+# looks are taken at multiples of this, a power of two: what rounding leaves to chance, the order of a sum with
+# more threads or other pictures beside it, would else grow a hundredfold from look to look (TRIALS.md)
+GRID = 1 / 128
 # share of the episodes that are told least well, and left out when the kernel is fitted: renders far beyond a
 # penalty run otherwise than all others (trimmed likelihood: Hadi and Luceno, 1997)
 TRIMMED = 0.1
@@ -163,7 +166,7 @@ class ClimbPolicy(BegunPolicy):
                 render; None for a plain.
 
         Returns:
-            float64 ``(B, P)``, in [-1, 1].
+            float64 ``(B, P)``, in [-1, 1], multiples of `GRID`.
         """
         lengths, deviations = self.process.log_lengths.detach().double().exp(), float(self.deviations)
         before = _Hill(top, HILL / lengths.square()) if top is not None else None
@@ -182,7 +185,7 @@ class ClimbPolicy(BegunPolicy):
             promised = together(means, deviations) - caution * doubt
             return promised if before is None else promised + before(setting[:, None])[:, 0]
 
-        return ascend(promise, start, lengths, REACH, charged)
+        return (ascend(promise, start, lengths, REACH, charged) / GRID).round() * GRID
 
 
 class _Hill:

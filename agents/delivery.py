@@ -8,16 +8,19 @@ render has. What clips is seen in a render alone: nothing is scored for it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from agents.answers import Answer, Settings, images_of, potential_of
+from agents.answers import Answer, Settings, images_of, measured, potential_of
 from agents.drawback import draw_back, newly_clipped
 from agents.playing import Look
 from agents.search import Floats, Indices
+from attiqa.rewards import guarded
 from isp_env.envs.core import Core
+from isp_env.envs.frames import Group
 
 # of `agents.drawback`: what brightens, the shares of it that are tried in turn, and the fraction of a
 # picture's pixels that may be clipped where the neutral render is not
@@ -64,12 +67,14 @@ def delivered(core: Core, frames: Indices, answer: Answer) -> tuple[Answer, Floa
         all of it.
     """
     shares = np.ones(len(answer))
+    clipped = measured(core, frames, answer, partial(_newly_clipped, core)).cpu().numpy()
+    clipping = np.flatnonzero(clipped > DRAW_BACK["most_newly_clipped"]).tolist()
     if isinstance(answer, Settings):
         actions = np.array(answer.actions)
-        for row in range(len(answer)):
+        for row in clipping:
             actions[row], shares[row] = _setting(core, frames[row], answer.rows([row]))
         return Settings(actions, answer.space, answer.pipeline), shares
-    for row in range(len(answer)):
+    for row in clipping:
         shares[row] = _strength(core, frames[row], answer.rows([row]))
     return answer.scaled(shares), shares
 
@@ -84,6 +89,10 @@ def no_worse_than_neutral(core: Core, frames: Indices, look: Look) -> tuple[Answ
     neutral = core.neutral_of(frames, ("potential",))["potential"].cpu().numpy()
     kept = look.potential >= neutral
     return look.answer.where(kept, look.answer.scaled(0.0)), kept
+
+
+def _newly_clipped(core: Core, images: torch.Tensor, group: Group) -> torch.Tensor:
+    return guarded.newly_clipped(images, core.neutral_images(group))
 
 
 def _setting(core: Core, frame: int, chosen: Settings) -> tuple[Floats, float]:

@@ -19,7 +19,7 @@ from agents import climb, train_isp
 from agents.answers import Settings
 from agents.charges import Charges
 from agents.checkpoint import load_checkpoint
-from agents.climb import HILL, ClimbPolicy, Trail, ascend
+from agents.climb import GRID, HILL, ClimbPolicy, Trail, ascend
 from agents.evaluation import Bench
 from agents.experiment import Experiment
 from agents.playing import best_so_far, envs_of, first_look, looks_of, make_envs, play
@@ -275,7 +275,7 @@ def test_it_goes_on_from_the_look_that_is_best_when_all_is_paid() -> None:
 
 def test_slopes_at_the_neutral_render_correct_the_answer() -> None:
     """Those that the hill has there leave it; steeper ones lead beyond it, flatter ones fall short of it."""
-    policy, answer = policy_over(2), torch.tensor([[0.3, -0.2]], dtype=torch.float64)
+    policy, answer = policy_over(2), torch.tensor([[0.3125, -0.1875]], dtype=torch.float64)
     with torch.no_grad():
         policy.process.mean.zero_()
         policy.process.log_slope_noise.fill_(-12.0)
@@ -286,8 +286,19 @@ def test_slopes_at_the_neutral_render_correct_the_answer() -> None:
         for share in (0.5, 1.0, 1.5)
     }
     np.testing.assert_allclose(found[1.0], answer[0], atol=1e-3)
-    assert found[0.5][0] < 0.29 < 0.31 < found[1.5][0]
-    assert found[0.5][1] > -0.19 > -0.21 > found[1.5][1]
+    assert found[0.5][0] < 0.3025 < 0.3225 < found[1.5][0]
+    assert found[0.5][1] > -0.1775 > -0.1975 > found[1.5][1]
+
+
+def test_the_chance_of_rounding_does_not_reach_the_next_look() -> None:
+    policy, pictures = policy_over(6), 32
+    settings, slopes = drawn(pictures, 3, 6) * 0.5, drawn(pictures, 3, 1, 6) * 0.1
+    gains, charges = drawn(pictures, 3, 1) * 0.02, torch.zeros(pictures, 3, dtype=torch.float64)
+    found = policy.next_setting(Trail(settings, gains, slopes, charges))
+    shaken = Trail(settings, gains * (1 + 1e-6), slopes * (1 - 1e-6), charges)
+    np.testing.assert_array_equal(policy.next_setting(shaken), found)
+    np.testing.assert_array_equal(found / GRID, (found / GRID).round())
+    assert (found[:, None] - settings).abs().amax(dim=2).min() > GRID
 
 
 def experiment(run: Path, core: Core, **options: object) -> Experiment:

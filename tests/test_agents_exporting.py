@@ -30,6 +30,7 @@ from agents.policy_file import load_policy
 from attiqa.errors import InputError
 from isp_env.embedded import write_scene
 from isp_env.envs import Core
+from isp_env.frame import RawFrame
 from isp_env.parameters import TUNE_PARAMETERS, ParameterSpace
 from isp_env.pipeline import Pipeline
 from isp_env.sources import RawFolder, read_frame
@@ -165,6 +166,52 @@ def test_a_broken_file_is_named_and_the_others_are_exported(enhancer, raws, tmp_
     assert {path.name for path, _ in done.failures} == {"text.dng", "empty.dng", "half.dng"}
 
 
+def test_files_are_looked_at_together_up_to_so_many_and_so_many_pixels(enhancer, raws, tmp_path, monkeypatch):
+    inputs = [*raws, photograph(tmp_path / "a.jpg"), photograph(tmp_path / "b.jpg")]  # 2 x 49,152, 2 x 5400
+    alone = {}
+    for number, path in enumerate(inputs):
+        export(enhancer, [path], tmp_path / f"alone-{number}")
+        (record,) = (tmp_path / f"alone-{number}").glob("*.json")
+        alone[record.name] = json.loads(record.read_text())
+    looked, look = [], enhancer.look
+
+    def counting(frames: list[RawFrame]) -> object:
+        looked.append([frame.image.shape[1:].numel() for frame in frames])
+        return look(frames)
+
+    monkeypatch.setattr(enhancer, "look", counting)
+    for most, pixels, expected in ((8, 50_000, 3), (3, 1_000_000, 2), (8, 10, 4), (8, 1_000_000, 1)):
+        monkeypatch.setattr("agents.exporting.TOGETHER", most)
+        monkeypatch.setattr("agents.exporting.TOGETHER_PIXELS", pixels)
+        looked.clear()
+        out = tmp_path / f"{most}-{pixels}"
+        done = export(enhancer, inputs, out)
+        assert [path.stem for path in done.written] == [path.stem for path in inputs]
+        assert len(looked) == expected
+        for name, record in alone.items():
+            together = json.loads((out / name).read_text())
+            assert together["source_digest"] == record["source_digest"]
+            for score in ("neutral_score", "score"):
+                assert together[score] == pytest.approx(record[score], abs=1e-5)
+    assert len({record["score"] for record in alone.values()}) > 2
+
+
+def test_a_file_that_the_policy_cannot_look_at_costs_no_other(enhancer, raws, tmp_path, monkeypatch):
+    look, digest = enhancer.look, read_frame(raws[0]).digest
+
+    def refusing(frames: list[RawFrame]) -> object:
+        if any(frame.digest == digest for frame in frames):
+            raise RuntimeError("out of memory")
+        return look(frames)
+
+    monkeypatch.setattr(enhancer, "look", refusing)
+    done = export(enhancer, [*raws, photograph(tmp_path / "mine.jpg")], tmp_path / "out")
+    assert [path.name for path in done.written] == ["scene-01.jpg", "mine.jpg"]
+    ((source, sentence),) = done.failures
+    assert source == raws[0].absolute()
+    assert sentence.endswith("scene-00.dng could not be exported (RuntimeError: out of memory).")
+
+
 EVERYTHING = Products(neutral=True, lut=True, xmp=True, sheet=True, report=True)
 
 
@@ -277,7 +324,7 @@ def test_a_policy_of_several_looks_may_stop_after_fewer(run, scores, raws, tmp_p
     counted = SimpleNamespace(
         policy=stored.policy, card=card, digest="", act=acting, algo=stored.algo, sees_slopes=False
     )
-    Enhancer(counted, scores, looks=2).look(frame)
+    Enhancer(counted, scores, looks=2).look([frame])
     np.testing.assert_allclose(steps, [0.0, 0.2])
     arguments = ["--run", str(run), "--looks", "2", "--input", str(raws[0]), "--out", str(tmp_path)]
     assert export_command.main(arguments) == 2

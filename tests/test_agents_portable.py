@@ -215,7 +215,7 @@ def test_the_drawback_beside_the_network_does_what_exports_do(tmp_path, scores, 
         with torch.no_grad():
             values = network(pipeline.neutral(batch))[0][0].numpy()
         found, share = alone["draw_back"](values, manifest, render)
-        expected = enhancer.look(frame)
+        expected = enhancer.look([frame])[0]
         assert share == expected.share
         wanted = [expected.answer.record(0)["parameters"][name] for name in SPACE.names]
         np.testing.assert_allclose(found, wanted, atol=1e-3)

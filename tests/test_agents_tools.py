@@ -176,7 +176,7 @@ def test_an_export_is_what_the_tools_make_of_the_whole_frame(run, scores, photog
 def test_an_export_shows_what_the_policy_saw(run, scores, photograph):
     enhancer = Enhancer(load_policy(run), scores)
     frame = read_frame(photograph)
-    answer = enhancer.look(frame).answer
+    answer = enhancer.look([frame])[0].answer
     large = answer.render(RawBatch.stack([frame]), np.zeros(1, np.int64))[0]
     small = answer.render(RawBatch.stack([enhancer.small(frame)]), np.zeros(1, np.int64))[0]
     assert float((shrink(large, 72) - shrink(small, 72)).abs().mean()) < 0.02
