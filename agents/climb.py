@@ -51,9 +51,9 @@ REACH, CAUTION = 0.6, 0.5
 HILL, HILL_LOOKS = 0.4, 2
 ASCENT_STEPS, ASCENT_RATE = 40, 0.04  # Adam's, on the process
 STEPS_A_CHARGE = 2  # of those, for each time that charges are looked up
-# looks are taken at multiples of this, a power of two: what rounding leaves to chance, the order of a sum with
-# more threads or other pictures beside it, would else grow a hundredfold from look to look (TRIALS.md)
-GRID = 1 / 128
+# looks are taken at multiples of this, a power of two: what rounding leaves to chance, the order of a sum
+# with more threads or other pictures beside it, would else grow a hundredfold a look (TRIALS.md)
+GRID = 1 / 32
 # share of the episodes that are told least well, and left out when the kernel is fitted: renders far beyond a
 # penalty run otherwise than all others (trimmed likelihood: Hadi and Luceno, 1997)
 TRIMMED = 0.1

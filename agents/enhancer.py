@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,9 @@ import torch
 from agents.answers import Answer, Settings, measured
 from agents.delivery import deliveries, no_worse_than_neutral
 from agents.image_files import Pixels, finish
-from agents.judging import Judging
+from agents.judging import Judging, judging
 from agents.playing import STEPS_AN_EPISODE, best_so_far, envs_of, looks_of
-from agents.policy_file import StoredPolicy, sees_slopes
+from agents.policy_file import StoredPolicy, load_policy, sees_slopes
 from attiqa.errors import InputError
 from attiqa.model import DEFAULT_MODEL
 from attiqa.rewards.registry import full_name, is_own
@@ -85,6 +86,13 @@ def chooser(card: Mapping[str, Any]) -> str:
     return DEFAULT_MODEL if can_do_without and not is_own(reward) else reward
 
 
+def load_enhancer(run: Path, device: str, looks: int | None = None) -> Enhancer:
+    """The policy of a run folder at work, with the reward and the eye that its card names; see `Enhancer`."""
+    stored = load_policy(run)
+    check_looks(stored.card, looks)
+    return Enhancer(stored, judging(chooser(stored.card), device), device, looks)
+
+
 class Enhancer:
     """A stored policy, ready to set parameters for raws.
 
@@ -108,7 +116,7 @@ class Enhancer:
         self.task, self.short_side = str(stored.card["task"]), int(stored.card["short_side"])
         self.space = ParameterSpace(names)
         self.pipeline = Pipeline(self.space)
-        self.stored, self._scores, self._device, self._looks = stored, scores, device, looks
+        self.stored, self._scores, self.device, self._looks = stored, scores, device, looks
         paid = full_name(str(stored.card.get("reward")))
         self._checks = scores.about.get("reward") == paid
 
@@ -120,7 +128,7 @@ class Enhancer:
             self.pipeline,
             self._scores.reward,
             short_side=self.short_side,
-            device=self._device,
+            device=self.device,
             encoder=self._scores.encoder,
         )
         numbers = np.arange(len(frames))
@@ -142,7 +150,7 @@ class Enhancer:
         """The whole frame rendered as the one row of `answer` says, for `image_files.write_picture`."""
         # views: stacking would copy a frame of many megapixels
         alone = RawBatch(frame.image[None], frame.white_balance[None], frame.color_matrix[None])
-        return finish(answer.render(alone.to(self._device), np.zeros(1, np.int64))[0], kind)
+        return finish(answer.render(alone.to(self.device), np.zeros(1, np.int64))[0], kind)
 
     def small(self, frame: RawFrame) -> RawFrame:
         """The frame at a size to look at and to measure on."""

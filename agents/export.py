@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 if not __package__:  # run as a script, from whatever directory: the checkout is where imports begin
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from agents.enhancer import Enhancer, check_looks, chooser
-from agents.exporting import Products, export
+from agents.crew import Crew
+from agents.enhancer import load_enhancer
+from agents.exporting import export
 from agents.image_files import SUFFIXES
-from agents.judging import judging
-from agents.policy_file import load_policy
+from agents.products import Products
 from attiqa.devices import pick_device
 from attiqa.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, command
 from attiqa.options import option, parse
@@ -42,10 +43,15 @@ class ExportOptions:
     overwrite: bool = option(False, help="replace files that exist")
     device: str = option("auto", help="where pictures are rendered and scored: cpu, cuda, mps or auto")
     threads: int = option(0, help=THREADS)
+    workers: int = option(
+        0, help="processes that share files and threads; 0 for as many as files, threads and memory suggest"
+    )
 
     def __post_init__(self) -> None:
         if not 1 <= self.quality <= 100:
             raise InputError(f"--quality lies between 1 and 100; got {self.quality}.")
+        if self.workers < 0:
+            raise InputError(f"--workers must not be negative; got {self.workers}.")
         if self.out.exists() and not self.out.is_dir():
             raise InputError(f"{self.out} is a file; --out is a folder.")
 
@@ -55,10 +61,8 @@ def main(argv: list[str] | None = None) -> int:
     """Export, and say what became of each file."""
     options = parse(ExportOptions, argv, prog="export.py", description=" ".join(__doc__.split()))
     limit_threads(options.threads)
-    stored = load_policy(options.run)
-    device = str(pick_device(options.device))
-    check_looks(stored.card, options.looks)
-    enhancer = Enhancer(stored, judging(chooser(stored.card), device), device, options.looks)
+    load = partial(load_enhancer, options.run, str(pick_device(options.device)), options.looks)
+    enhancer = load()
     done = export(
         enhancer,
         options.input,
@@ -73,6 +77,7 @@ def main(argv: list[str] | None = None) -> int:
             report=options.report,
         ),
         overwrite=options.overwrite,
+        work=Crew(load, enhancer, options.workers),
     )
     for _, sentence in done.failures:
         print(f"failed: {sentence}", file=sys.stderr)

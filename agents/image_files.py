@@ -71,8 +71,9 @@ def write_picture(path: Path, pixels: Pixels, kind: str, quality: int, exif: Ima
 
 @functools.cache
 def srgb_profile() -> bytes:
-    """The ICC profile that says so."""
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    """The ICC profile that says so; not of now, so that a picture written twice is one file."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return profile[:24] + struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + profile[36:]  # ICC.1:2022, 7.2.8
 
 
 def _write_png(file: BinaryIO, pixels: Pixels, exif: Image.Exif) -> None:

@@ -20,55 +20,32 @@ from PIL import Image, ImageCms
 
 import agents.export as export_command
 from agents.enhancer import Enhancer, check_looks, chooser
-from agents.evaluation import Bench
 from agents.exif import read_exif
-from agents.experiment import Experiment
-from agents.exporting import Products, export
-from agents.image_files import finish, write_picture
+from agents.exporting import export
+from agents.image_files import SUFFIXES, finish, srgb_profile, write_picture
 from agents.judging import Judging
 from agents.policy_file import load_policy
+from agents.products import Products
 from attiqa.errors import InputError
-from isp_env.embedded import write_scene
-from isp_env.envs import Core
 from isp_env.frame import RawFrame
-from isp_env.parameters import TUNE_PARAMETERS, ParameterSpace
-from isp_env.pipeline import Pipeline
 from isp_env.sources import RawFolder, read_frame
-from tests.fakes import RandomFrames
-from tests.tiny import tiny_model
+from tests.brightening import brightening_run, scores_by, two_raws
+from tests.tiny import tiny_checkpoint
 
 
 @pytest.fixture(scope="module")
 def scores(tmp_path_factory: pytest.TempPathFactory) -> Judging:
-    model = tiny_model(tmp_path_factory.mktemp("model"))
-    eye = {"name": "tiny", "digest": model.digest}
-    return Judging(model, model.features, model.score, {}, {"eye": eye})
+    return scores_by(tiny_checkpoint(tmp_path_factory.mktemp("model")))
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, scores: Judging) -> Path:
-    """A run whose policy brightens by half a stop whatever it sees."""
-    space = ParameterSpace(TUNE_PARAMETERS)
-    frames = RandomFrames([(72, 80)] * 4)
-    core = Core(frames, space, Pipeline(space), scores.score, short_side=72, encoder=scores.encoder)
-    folder = tmp_path_factory.mktemp("run")
-    about = scores.about | {"short_side": 72}
-    built = Experiment(folder, core, Bench(core, scores.score), steps=64, num_envs=16, about=about)
-    bias = torch.zeros(len(space))
-    bias[space.names.index("exposure")] = 0.25
-    built.model.policy.action_net.bias.data.copy_(bias)  # type: ignore[operator,union-attr]
-    built.conclude({"policy": built.policy()}, 0.0)
-    return folder
+    return brightening_run(tmp_path_factory.mktemp("run"), scores)
 
 
 @pytest.fixture(scope="module")
 def raws(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("raws")
-    coarse = np.random.default_rng(0).integers(0, 255, (6, 8, 3), dtype=np.uint8)
-    photograph = folder / "photo.png"
-    Image.fromarray(coarse).resize((400, 300), Image.Resampling.BICUBIC).save(photograph)
-    generator = torch.Generator().manual_seed(0)
-    return write_scene(folder / "dng", "scene", photograph, 2, (192, 256), generator=generator)
+    return two_raws(tmp_path_factory.mktemp("raws"))
 
 
 @pytest.fixture
@@ -106,6 +83,19 @@ def test_every_format_holds_the_picture_and_an_srgb_profile(tmp_path, kind, suff
         pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[:, :, ::-1] / (255 if kind == "jpeg" else 65535)
     assert "sRGB" in ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
     np.testing.assert_allclose(pixels, ramp.permute(1, 2, 0).numpy(), atol=0.012 if kind == "jpeg" else 1e-4)
+
+
+def test_a_picture_written_twice_is_one_file(tmp_path):
+    ramp = torch.linspace(0, 1, 96).expand(3, 64, 96)
+    for kind in ("jpeg", "png", "tiff"):
+        written = []
+        for moment in ("first", "second"):
+            srgb_profile.cache_clear()
+            path = tmp_path / f"{moment}{SUFFIXES[kind]}"
+            write_picture(path, finish(ramp, kind), kind, 98, read_exif(path))
+            written.append(path.read_bytes())
+            time.sleep(1.1 if kind == "jpeg" and moment == "first" else 0.0)  # profiles know seconds
+        assert written[0] == written[1]
 
 
 def photograph(path: Path, orientation: int = 1) -> Path:
@@ -181,8 +171,8 @@ def test_files_are_looked_at_together_up_to_so_many_and_so_many_pixels(enhancer,
 
     monkeypatch.setattr(enhancer, "look", counting)
     for most, pixels, expected in ((8, 50_000, 3), (3, 1_000_000, 2), (8, 10, 4), (8, 1_000_000, 1)):
-        monkeypatch.setattr("agents.exporting.TOGETHER", most)
-        monkeypatch.setattr("agents.exporting.TOGETHER_PIXELS", pixels)
+        monkeypatch.setattr("agents.products.TOGETHER", most)
+        monkeypatch.setattr("agents.products.TOGETHER_PIXELS", pixels)
         looked.clear()
         out = tmp_path / f"{most}-{pixels}"
         done = export(enhancer, inputs, out)
@@ -241,7 +231,7 @@ def test_the_neutral_render_is_what_the_table_was_made_for(enhancer, raws, tmp_p
 
 
 def test_a_table_that_is_worth_little_is_remarked_upon(enhancer, raws, tmp_path, monkeypatch):
-    monkeypatch.setattr("agents.exporting.SEEN", 0.0)
+    monkeypatch.setattr("agents.products.SEEN", 0.0)
     (remark,) = export(enhancer, raws[:1], tmp_path, Products(lut=True)).remarks
     assert "scene-00.cube" in remark
     assert "CIEDE2000" in remark
@@ -284,7 +274,7 @@ def test_a_file_that_fails_at_its_end_leaves_nothing_and_stops_nobody(enhancer, 
             raise RuntimeError("no such thing")
         path.touch()
 
-    monkeypatch.setattr("agents.exporting.write_picture", write)
+    monkeypatch.setattr("agents.products.write_picture", write)
     done = export(enhancer, raws, tmp_path, Products(lut=True))
     assert [path.name for path in done.written] == ["scene-01.jpg"]
     assert "scene-00.dng could not be exported (RuntimeError: no such thing)" in done.failures[0][1]
@@ -346,7 +336,7 @@ def test_an_interrupted_export_leaves_nothing_half_done(enhancer, raws, tmp_path
     def write(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("agents.exporting.write_picture", write)
+    monkeypatch.setattr("agents.products.write_picture", write)
     with pytest.raises(KeyboardInterrupt):
         export(enhancer, raws, tmp_path, Products(xmp=True))
     assert list(tmp_path.iterdir()) == []
@@ -361,7 +351,7 @@ def test_the_same_call_after_a_stop_exports_what_is_missing_and_reports_all(
         write_picture(path, *arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr("agents.exporting.write_picture", write)
+        patch.setattr("agents.products.write_picture", write)
         with pytest.raises(KeyboardInterrupt):
             export(enhancer, raws, tmp_path, Products(report=True))
     first = (tmp_path / "scene-00.jpg").stat().st_mtime_ns
@@ -383,7 +373,7 @@ def test_a_failed_replacement_leaves_what_was_there_before(enhancer, raws, tmp_p
     def write(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("agents.exporting.write_picture", write)
+    monkeypatch.setattr("agents.products.write_picture", write)
     done = export(enhancer, raws[:1], tmp_path, Products(xmp=True), overwrite=True)
     assert done.failures[0][1].endswith(
         "scene-00.dng could not be exported (No space left on device; free some space there and repeat the "

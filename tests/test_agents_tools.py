@@ -18,10 +18,11 @@ from agents.delivery import delivered
 from agents.enhancer import Enhancer
 from agents.evaluation import Bench
 from agents.experiment import Experiment
-from agents.exporting import Products, export
+from agents.exporting import export
 from agents.judging import Judging
 from agents.playing import best_so_far, looks, looks_of, make_envs, play
 from agents.policy_file import load_policy
+from agents.products import Products
 from agents.runs import METRICS, read_metrics
 from agents.training import GAIN
 from attiqa.errors import InputError

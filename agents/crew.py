@@ -1,0 +1,137 @@
+"""Exports by several processes: files share nothing, and one process keeps few cores busy."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from itertools import takewhile
+from math import ceil
+from multiprocessing import get_context, parent_process
+from multiprocessing.synchronize import Event
+
+import torch
+
+from agents.enhancer import Enhancer
+from agents.products import TOGETHER, Job, Outcome, Products, outcomes
+from attiqa.threads import limit_threads
+
+MEMORY = 4 * 2**30  # bytes a process may want: 1.8 GB with files of 12 megapixels, more with larger ones
+
+_HAS_MASKS = hasattr(signal, "pthread_sigmask")  # Windows has none
+_AT_WORK: list[tuple[Enhancer, Event]] = []  # in each process of a crew, its own; the event is for all
+
+
+class Crew:
+    """Processes that export, each with a policy of its own at work; see `agents.exporting.export`.
+
+    Args:
+        load: makes an enhancer; pickled for each process.
+        enhancer: what it makes, for this process: where one is enough, or others end by themselves.
+        workers: how many; 0 for as many as cores, memory and the number of files suggest.
+    """
+
+    def __init__(self, load: Callable[[], Enhancer], enhancer: Enhancer, workers: int = 0) -> None:
+        self._load, self._enhancer, self._workers = load, enhancer, workers
+
+    def __call__(self, jobs: Sequence[Job], products: Products) -> Iterator[Outcome]:
+        """Export files, and tell of each what became of it; of several processes, in no order."""
+        workers = min(self._workers or fitting(len(jobs), self._enhancer.device), len(jobs))
+        left = list(jobs)
+        if workers > 1:
+            left = yield from self._shared(jobs, products, workers)
+        if left:
+            yield from outcomes(self._enhancer, left, products)
+
+    def _shared(
+        self, jobs: Sequence[Job], products: Products, workers: int
+    ) -> Generator[Outcome, None, list[Job]]:
+        """Share files among processes; returns those that are left where processes ended by themselves."""
+        size = min(TOGETHER, ceil(len(jobs) / workers))
+        some = [jobs[start : start + size] for start in range(0, len(jobs), size)]
+        threads = max(1, torch.get_num_threads() // workers)
+        context = get_context("spawn")
+        stop = context.Event()
+        pool = ProcessPoolExecutor(
+            workers, mp_context=context, initializer=_begin, initargs=(self._load, threads, stop)
+        )
+        left: list[Job] = []
+        try:
+            with _uninterrupted():  # which processes inherit until `_begin`
+                shared = {pool.submit(_export, each, products): each for each in some}
+            for done in as_completed(shared):
+                try:
+                    yield from done.result()
+                except BrokenProcessPool:
+                    left += shared[done]
+        finally:
+            stop.set()  # what waits in the pool's own queue is past cancelling
+            pool.shutdown(wait=True, cancel_futures=True)
+        if left:
+            print(
+                f"a process of the export ended by itself, perhaps for want of memory: the other {len(left)} "
+                "files are exported by one process. Give fewer --workers.",
+                file=sys.stderr,
+            )
+        return left
+
+
+def fitting(files: int, device: str) -> int:
+    """How many processes suit so many files: one where an accelerator does the work."""
+    if torch.device(device).type != "cpu":
+        return 1
+    return max(1, min(torch.get_num_threads(), files // TOGETHER, _memory() // MEMORY))
+
+
+def _memory() -> int:
+    """Bytes of the machine; where it does not say, as many as anybody wants."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return sys.maxsize
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back, where the system can."""
+    if not _HAS_MASKS:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin(load: Callable[[], Enhancer], threads: int, stop: Event) -> None:
+    """Make ready a process, which is interrupted at work alone, and ends with the one that started it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if _HAS_MASKS:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    limit_threads(threads)
+    _AT_WORK[:] = [(load(), stop)]
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent:
+        parent.join()
+        os._exit(1)
+
+
+def _export(jobs: Sequence[Job], products: Products) -> list[Outcome]:
+    ((enhancer, stop),) = _AT_WORK
+    if stop.is_set():
+        return []
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return list(takewhile(lambda outcome: not stop.is_set(), outcomes(enhancer, jobs, products)))
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
