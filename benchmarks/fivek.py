@@ -7,7 +7,6 @@ others, ``--run RUN`` renders ``input/`` with trained policies first, ``--adapti
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,11 +33,12 @@ from benchmarks.enhancement import (
     summarise,
     win_rate,
 )
+from benchmarks.exports import export
 from benchmarks.fivek_report import Findings, report
 from benchmarks.lpips import find_lpips
 from benchmarks.paper import EXPERT_WINS
 from benchmarks.plots import bars
-from benchmarks.records import ROOT, command_line, names_digest, write_items, write_record
+from benchmarks.records import command_line, names_digest, write_items, write_record
 from benchmarks.scorers import ScoreColumn, identity
 
 _POLICY = "policy "  # how names of methods that are policies begin
@@ -174,13 +174,7 @@ def _is_policy(method: str) -> bool:
 
 
 def _render(run: Path, source: Path, out: Path) -> Images:
-    """Let agents/export.py render the input; the benchmark itself knows no agent."""
-    script = [sys.executable, str(ROOT / "agents" / "export.py"), "--run", str(run)]
-    done = subprocess.run([*script, "--input", str(source), "--out", str(out)], check=False)
-    if done.returncode:
-        raise InputError(
-            f"agents/export.py could not render {source} with {run} (exit code {done.returncode})."
-        )
+    export(run, source, out)
     return list_scenes(out)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import resource
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -20,6 +20,7 @@ from PIL import Image
 
 from attiqa.errors import InputError
 from attiqa.options import option
+from benchmarks.exports import export
 from benchmarks.speed_options import Findings, SpeedOptions, Subject
 from benchmarks.timing import Figure, figures_beside
 from isp_env.embedded import write_embedded_scenes
@@ -31,6 +32,8 @@ from isp_env.sources import RawFolder
 
 _WRITTEN_SIZE = (480, 640)  # height and width of the raws that are made of embedded photographs
 _FILES, _QUICK_FILES = 8, 2
+_COPIES = 4
+_LIBRAW_EXPORT = "LibRaw's default postprocess and a JPEG"
 
 Run: TypeAlias = Callable[[RawFrame, Path], Any]
 
@@ -40,6 +43,9 @@ class ExportSpeedOptions(SpeedOptions):
     """Flags of ``speed.py export``."""
 
     raws: Path | None = option(None, help="folder of raws (default: the embedded scenes)", metavar="DIR")
+    run: list[Path] = option(
+        [], help="policies with which agents/export.py exports them, from its start to its end", metavar="RUN"
+    )
 
 
 def measure(options: ExportSpeedOptions, device: str) -> Findings:
@@ -51,7 +57,8 @@ def measure(options: ExportSpeedOptions, device: str) -> Findings:
             else write_embedded_scenes(folder, options.seed, raws_a_scene=2, size=_WRITTEN_SIZE)[0]
         )
         paths = _camera_raws(inputs)[: _QUICK_FILES if options.quick else _FILES]
-        return _figures(options, paths, device)
+        found = _figures(options, paths, device)
+        return replace(found, figures=[*found.figures, *_commands(options, paths, device)])
 
 
 def _camera_raws(inputs: list[Path]) -> list[Path]:
@@ -76,12 +83,11 @@ def _figures(options: ExportSpeedOptions, paths: list[Path], device: str) -> Fin
     neutral = pipeline.space.neutral_values(1)[0]
     largest = max(zip(frames, paths, strict=True), key=lambda pair: pair[0].image.numel())
 
-    def export(frame: RawFrame, path: Path) -> None:
+    def whole(frame: RawFrame, path: Path) -> None:
         _export(path, pipeline, half, device, target)
 
     def libraw_export(frame: RawFrame, path: Path) -> None:
-        with rawpy.imread(str(path)) as raw:
-            _write(raw.postprocess(), target)
+        _libraw_export(path, target)
 
     runs: dict[str, Run] = {
         "decode": lambda frame, path: read_raw(path),
@@ -106,11 +112,9 @@ def _figures(options: ExportSpeedOptions, paths: list[Path], device: str) -> Fin
             )
 
         figures = beside("LibRaw's postprocess", lambda frame, path: _libraw(path), runs)
-        whole, limit_name = "decode, render at half, write a JPEG", "LibRaw's default postprocess and a JPEG"
-        figures += beside(limit_name, libraw_export, {whole: export})
-        figures += beside(
-            limit_name, libraw_export, {f"the same, {largest[1].name} alone": export}, [largest]
-        )
+        figures += beside(_LIBRAW_EXPORT, libraw_export, {"decode, render at half, write a JPEG": whole})
+        alone = f"the same, {largest[1].name} alone"
+        figures += beside(_LIBRAW_EXPORT, libraw_export, {alone: whole}, [largest])
         peak = _peak_memory(largest[1], device, target)
     sizes = ", ".join(sorted({f"{f.image.shape[2]}x{f.image.shape[1]}" for f in frames}))
     remark = (
@@ -121,6 +125,34 @@ def _figures(options: ExportSpeedOptions, paths: list[Path], device: str) -> Fin
         f"takes {peak:.2f} GiB of memory at its peak, all that the process loads included."
     )
     return Findings(figures, [remark])
+
+
+def _commands(options: ExportSpeedOptions, paths: list[Path], device: str) -> list[Figure]:
+    """Whole exports by the command, of each file several times, so that its start weighs less."""
+    if not options.run:
+        return []
+    with tempfile.TemporaryDirectory(prefix="isp_env-") as folder:
+        source, target = Path(folder) / "raws", Path(folder) / "picture.jpg"
+        source.mkdir()
+        for path in paths:
+            for number in range(_COPIES):
+                shutil.copyfile(path, source / f"{path.stem}-{number}{path.suffix}")
+        copies = sorted(source.iterdir())
+        where = ["--overwrite", "--device", device, "--threads", str(options.threads)]
+        return figures_beside(
+            {
+                f"agents/export.py, {run.name}": functools.partial(
+                    export, run, source, Path(folder) / "out", *where
+                )
+                for run in options.run
+            },
+            _LIBRAW_EXPORT,
+            functools.partial(_each, copies, target),
+            unit="file",
+            items=len(copies),
+            repeats=options.repeats,
+            device=device,
+        )
 
 
 def _megapixels(frames: list[RawFrame]) -> float:
@@ -151,6 +183,8 @@ def _peak_memory(path: Path, device: str, target: Path) -> float:
 def _export_alone(path: Path, device: str, target: Path) -> float:
     _export(path, *_at_half(), device, target)
     if sys.platform == "darwin":
+        import resource  # which Windows lacks
+
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30
     # Linux's getrusage knows no less than what the parent process had when it started this one
     status = Path("/proc/self/status").read_text(encoding="ascii")
@@ -169,6 +203,16 @@ def _to(frame: RawFrame, device: str) -> RawFrame:
         white_balance=frame.white_balance.to(device),
         color_matrix=frame.color_matrix.to(device),
     )
+
+
+def _each(paths: list[Path], target: Path) -> None:
+    for path in paths:
+        _libraw_export(path, target)
+
+
+def _libraw_export(path: Path, target: Path) -> None:
+    with rawpy.imread(str(path)) as raw:
+        _write(raw.postprocess(), target)
 
 
 def _libraw(path: Path) -> np.ndarray:

@@ -118,6 +118,27 @@ def test_export_stands_beside_libraw(tmp_path: Path) -> None:
     assert figures["decode"]["unit"] == "Mpixel"
 
 
+def test_the_command_of_a_policy_stands_beside_libraw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photograph = next(iter(embedded_photographs().values()))
+    write_scene(tmp_path / "raws", "scene", photograph, 1, (64, 86), generator=torch.Generator())
+    seen = []
+
+    def export(policy: Path, source: Path, out: Path, *more: str) -> None:
+        seen.append((policy.name, sorted(path.name for path in source.iterdir()), more))
+        time.sleep(0.2)
+
+    monkeypatch.setattr("benchmarks.speed_export.export", export)
+    given = ["--raws", str(tmp_path / "raws"), "--run", "agents/policies/photographs", "--threads", "1"]
+    figure = run("export", tmp_path / "out", *given)["agents/export.py, photographs"]
+    assert (figure["unit"], figure["limit"]) == ("file", "LibRaw's default postprocess and a JPEG")
+    assert 0.0 < figure["share"] < 1.0
+    assert figure["rate"] < 20.0  # four files in a fifth of a second
+    files = [f"scene-00-{number}.dng" for number in range(4)]
+    assert seen[0] == ("photographs", files, ("--overwrite", "--device", "cpu", "--threads", "1"))
+
+
 def test_export_refuses_a_folder_without_raws(
     tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
