@@ -7,12 +7,12 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import takewhile
 from math import ceil
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.synchronize import Event
 
 import torch
@@ -21,6 +21,7 @@ from agents.enhancer import Enhancer
 from agents.products import TOGETHER, Job, Outcome, Products, outcomes
 from attiqa.threads import limit_threads
 
+IN_HAND = 2  # shares that each other process is given at once, so that it never waits for this one
 MEMORY = 4 * 2**30  # bytes a process may want: 1.8 GB with files of 12 megapixels, more with larger ones
 
 _HAS_MASKS = hasattr(signal, "pthread_sigmask")  # Windows has none
@@ -30,9 +31,11 @@ _AT_WORK: list[tuple[Enhancer, Event]] = []  # in each process of a crew, its ow
 class Crew:
     """Processes that export, each with a policy of its own at work; see `agents.exporting.export`.
 
+    This one is one of them, and at work while others start.
+
     Args:
-        load: makes an enhancer; pickled for each process.
-        enhancer: what it makes, for this process: where one is enough, or others end by themselves.
+        load: makes an enhancer; pickled for the other processes.
+        enhancer: what it makes, for this one.
         workers: how many; 0 for as many as cores, memory and the number of files suggest.
     """
 
@@ -51,34 +54,46 @@ class Crew:
     def _shared(
         self, jobs: Sequence[Job], products: Products, workers: int
     ) -> Generator[Outcome, None, list[Job]]:
-        """Share files among processes; returns those that are left where processes ended by themselves."""
+        """Share files among processes, this one being one; returns those that are left where others ended by
+        themselves."""
         size = min(TOGETHER, ceil(len(jobs) / workers))
         some = [jobs[start : start + size] for start in range(0, len(jobs), size)]
-        threads = max(1, torch.get_num_threads() // workers)
+        threads = torch.get_num_threads()
+        each = max(1, threads // workers)
         context = get_context("spawn")
-        stop = context.Event()
+        stop, others = context.Event(), set(active_children())
         pool = ProcessPoolExecutor(
-            workers, mp_context=context, initializer=_begin, initargs=(self._load, threads, stop)
+            workers - 1, mp_context=context, initializer=_begin, initargs=(self._load, each, stop)
         )
-        left: list[Job] = []
+        given: dict[Future[list[Outcome]], Sequence[Job]] = {}
         try:
-            with _uninterrupted():  # which processes inherit until `_begin`
-                shared = {pool.submit(_export, each, products): each for each in some}
-            for done in as_completed(shared):
-                try:
+            torch.set_num_threads(each)
+            while some or given:
+                while some and len(given) < IN_HAND * (workers - 1):
+                    with _uninterrupted():  # which processes inherit until `_begin`
+                        future = pool.submit(_export, some[0], products)
+                    given[future] = some.pop(0)
+                if some:
+                    yield from outcomes(self._enhancer, some.pop(), products)
+                else:
+                    wait(given, return_when=FIRST_COMPLETED)
+                for done in [future for future in given if future.done()]:
                     yield from done.result()
-                except BrokenProcessPool:
-                    left += shared[done]
-        finally:
-            stop.set()  # what waits in the pool's own queue is past cancelling
-            pool.shutdown(wait=True, cancel_futures=True)
-        if left:
+                    del given[done]
+        except BrokenProcessPool:
             print(
-                f"a process of the export ended by itself, perhaps for want of memory: the other {len(left)} "
-                "files are exported by one process. Give fewer --workers.",
+                "a process of the export ended by itself, perhaps for want of memory: one exports what is "
+                "left. Fewer --workers want less.",
                 file=sys.stderr,
             )
-        return left
+        finally:
+            torch.set_num_threads(threads)
+            stop.set()  # what waits in the pool's own queue is past cancelling
+            for process in set(active_children()) - others if _HAS_MASKS else ():
+                if process.pid:
+                    os.kill(process.pid, signal.SIGINT)  # which ends what is at work, and nothing else
+            pool.shutdown(wait=True, cancel_futures=True)
+        return [job for rest in (*given.values(), *some) for job in rest]
 
 
 def fitting(files: int, device: str) -> int:
@@ -130,8 +145,14 @@ def _export(jobs: Sequence[Job], products: Products) -> list[Outcome]:
     ((enhancer, stop),) = _AT_WORK
     if stop.is_set():
         return []
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         return list(takewhile(lambda outcome: not stop.is_set(), outcomes(enhancer, jobs, products)))
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _interrupt(*_: object) -> None:
+    """Once: what is done about it must not be interrupted again."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt

@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.autograd.graph import allow_mutation_on_saved_tensors
 from torch.overrides import TorchFunctionMode
 
+from attiqa.interrupts import held_back
+
 
 class Copying(TorchFunctionMode):
     """Calls with ``out=`` compute a tensor of their own, which is then copied there: that has a gradient."""
@@ -77,9 +79,14 @@ def carried_back(pixels: Sequence[Tensor], images: Tensor, values: Tensor) -> Te
 
 
 def _gradients(ends: Sequence[tuple[Tensor, Tensor | None]], start: Tensor) -> list[Tensor]:
-    """From each end, with the weights of its entries where it is no single number, back to `start`."""
+    """From each end, with the weights of its entries where it is no single number, back to `start`.
+
+    An interrupt waits for the end of the way: torch keeps the rest of one that broke off in a hook of
+    `tracing`, and crashes when the interpreter ends before it.
+    """
     last = len(ends) - 1
-    return [
-        torch.autograd.grad(end, start, weights, retain_graph=number < last)[0]
-        for number, (end, weights) in enumerate(ends)
-    ]
+    found: list[Tensor] = []
+    for number, (end, weights) in enumerate(ends):
+        with held_back():
+            found += torch.autograd.grad(end, start, weights, retain_graph=number < last)
+    return found

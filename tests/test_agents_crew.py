@@ -19,6 +19,7 @@ from agents.crew import Crew, fitting
 from agents.enhancer import Enhanced, Enhancer
 from agents.exporting import export
 from agents.products import TOGETHER, Job, Outcome, Products
+from isp_env.frame import RawFrame
 from tests.brightening import brightener, brightening_run, scores_by, two_raws
 from tests.tiny import tiny_checkpoint
 
@@ -36,14 +37,27 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     raws = two_raws(folder)
     Image.new("RGB", (90, 60), (90, 120, 60)).save(folder / "green.png")
     (folder / "text.dng").write_text("no raw")
-    return [*raws, folder / "green.png", folder / "text.dng"]
+    return [folder / "green.png", *raws, folder / "text.dng"]
 
 
-def test_several_processes_export_what_one_does(made, inputs, tmp_path):
+@pytest.fixture(autouse=True)
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first process takes the last files, while another begins and waits for the first ones."""
+    monkeypatch.setattr("agents.crew.TOGETHER", 1)
+
+
+def test_several_processes_export_what_one_does(made, inputs, tmp_path, monkeypatch):
     load = partial(brightener, *made)
-    enhancer = load()
+    enhancer, by_this_process, look = load(), [], Enhancer.look
     alone = export(enhancer, inputs, tmp_path / "alone")
+
+    def seen(enhancer: Enhancer, frames: Sequence[RawFrame]) -> list[Enhanced]:
+        by_this_process.extend(frames)
+        return look(enhancer, frames)
+
+    monkeypatch.setattr(Enhancer, "look", seen)
     shared = export(enhancer, inputs, tmp_path / "shared", work=Crew(load, enhancer, 2))
+    assert len(by_this_process) < 3
     assert {path.name for path in shared.written} == {path.name for path in alone.written}
     assert len(shared.written) == 3
     assert shared.failures == alone.failures
@@ -59,10 +73,10 @@ def test_several_processes_export_what_one_does(made, inputs, tmp_path):
 class _Dying(Enhancer):
     """One that ends its process, unless that is the first one, at files named green."""
 
-    def look(self, frames: Sequence[object]) -> list[Enhanced]:
-        if parent_process() is not None and any("green" in frame.name for frame in frames):  # type: ignore[attr-defined]
+    def look(self, frames: Sequence[RawFrame]) -> list[Enhanced]:
+        if parent_process() is not None and any("green" in frame.name for frame in frames):
             os._exit(9)
-        return super().look(frames)  # type: ignore[arg-type]
+        return super().look(frames)
 
 
 def dying(run: Path, weights: Path) -> Enhancer:
@@ -79,8 +93,7 @@ def test_what_a_process_that_ends_by_itself_leaves_is_exported_all_the_same(made
     assert "a process of the export ended by itself" in capsys.readouterr().err
 
 
-def test_a_stop_leaves_no_process_and_nothing_half_done(made, inputs, tmp_path, monkeypatch):
-    monkeypatch.setattr("agents.crew.TOGETHER", 1)
+def test_a_stop_leaves_no_process_and_nothing_half_done(made, inputs, tmp_path):
     load, seen = partial(brightener, *made), []
 
     def stopping(jobs: Sequence[Job], products: Products) -> Iterator[Outcome]:
@@ -99,6 +112,7 @@ def test_a_stop_leaves_no_process_and_nothing_half_done(made, inputs, tmp_path, 
 
 
 def test_few_files_and_accelerators_are_left_to_one_process(monkeypatch):
+    monkeypatch.setattr("agents.crew.TOGETHER", TOGETHER)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
     monkeypatch.setattr("agents.crew._memory", lambda: 2**40)
     assert [fitting(files, "cpu") for files in (1, TOGETHER, 2 * TOGETHER, 100 * TOGETHER)] == [1, 1, 2, 6]
