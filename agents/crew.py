@@ -11,7 +11,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import takewhile
-from math import ceil
 from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.synchronize import Event
 
@@ -22,6 +21,7 @@ from agents.products import TOGETHER, Job, Outcome, Products, outcomes
 from attiqa.threads import limit_threads
 
 IN_HAND = 2  # shares that each other process is given at once, so that it never waits for this one
+WORTH = 16  # files, for which another process is worth the seconds of its start
 MEMORY = 4 * 2**30  # bytes a process may want: 1.8 GB with files of 12 megapixels, more with larger ones
 
 _HAS_MASKS = hasattr(signal, "pthread_sigmask")  # Windows has none
@@ -56,8 +56,7 @@ class Crew:
     ) -> Generator[Outcome, None, list[Job]]:
         """Share files among processes, this one being one; returns those that are left where others ended by
         themselves."""
-        size = min(TOGETHER, ceil(len(jobs) / workers))
-        some = [jobs[start : start + size] for start in range(0, len(jobs), size)]
+        left = list(jobs)
         threads = torch.get_num_threads()
         each = max(1, threads // workers)
         context = get_context("spawn")
@@ -68,13 +67,16 @@ class Crew:
         given: dict[Future[list[Outcome]], Sequence[Job]] = {}
         try:
             torch.set_num_threads(each)
-            while some or given:
-                while some and len(given) < IN_HAND * (workers - 1):
+            while left or given:
+                while left and len(given) < IN_HAND * (workers - 1):
+                    share = left[: _share(len(left), workers)]
                     with _uninterrupted():  # which processes inherit until `_begin`
-                        future = pool.submit(_export, some[0], products)
-                    given[future] = some.pop(0)
-                if some:
-                    yield from outcomes(self._enhancer, some.pop(), products)
+                        given[pool.submit(_export, share, products)] = share
+                    del left[: len(share)]
+                if left:
+                    own = left[: _share(len(left), workers)]
+                    yield from outcomes(self._enhancer, own, products)
+                    del left[: len(own)]
                 else:
                     wait(given, return_when=FIRST_COMPLETED)
                 for done in [future for future in given if future.done()]:
@@ -93,14 +95,19 @@ class Crew:
                 if process.pid:
                     os.kill(process.pid, signal.SIGINT)  # which ends what is at work, and nothing else
             pool.shutdown(wait=True, cancel_futures=True)
-        return [job for rest in (*given.values(), *some) for job in rest]
+        return [job for share in (*given.values(), left) for job in share]
+
+
+def _share(left: int, workers: int) -> int:
+    """How many files are done next by one process: fewer towards the end, where others wait for the last."""
+    return min(TOGETHER, max(1, left // (2 * workers)))
 
 
 def fitting(files: int, device: str) -> int:
     """How many processes suit so many files: one where an accelerator does the work."""
     if torch.device(device).type != "cpu":
         return 1
-    return max(1, min(torch.get_num_threads(), files // TOGETHER, _memory() // MEMORY))
+    return max(1, min(torch.get_num_threads(), files // WORTH, _memory() // MEMORY))
 
 
 def _memory() -> int:

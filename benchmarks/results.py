@@ -50,7 +50,8 @@ MAKERS = {
     "pairs-avt-ai": f"sd_pairs.py --layout ratings {_GENERATED} {_PEERS}",
     **{f"speed-{name}": f"speed.py {name}" for name in ("env", "score", "label", "train")},
     "previews": "previews.py --raws $ATTIQA_DATA/raws",
-    "speed-export": "speed.py export --raws $ATTIQA_DATA/raws --repeats 3",
+    "speed-export": "speed.py export --raws $ATTIQA_DATA/raws --repeats 3 "
+    "--run agents/policies/photographs agents/policies/five-looks",
 }
 
 # benchmark -> what it needs; those without a record are named on the page

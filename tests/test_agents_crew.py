@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 import agents.export as export_command
-from agents.crew import Crew, fitting
+from agents.crew import WORTH, Crew, _share, fitting
 from agents.enhancer import Enhanced, Enhancer
 from agents.exporting import export
 from agents.products import TOGETHER, Job, Outcome, Products
@@ -38,12 +38,6 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     Image.new("RGB", (90, 60), (90, 120, 60)).save(folder / "green.png")
     (folder / "text.dng").write_text("no raw")
     return [folder / "green.png", *raws, folder / "text.dng"]
-
-
-@pytest.fixture(autouse=True)
-def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first process takes the last files, while another begins and waits for the first ones."""
-    monkeypatch.setattr("agents.crew.TOGETHER", 1)
 
 
 def test_several_processes_export_what_one_does(made, inputs, tmp_path, monkeypatch):
@@ -111,14 +105,23 @@ def test_a_stop_leaves_no_process_and_nothing_half_done(made, inputs, tmp_path):
     assert len(list(tmp_path.glob("*.jpg"))) == len(list(tmp_path.glob("*.json")))
 
 
+def test_shares_grow_smaller_towards_the_end():
+    left, shares = 100, []
+    while left:
+        shares.append(_share(left, 2))
+        left -= shares[-1]
+    assert max(shares) == TOGETHER
+    assert shares == sorted(shares, reverse=True)
+    assert shares[-3:] == [1, 1, 1]
+
+
 def test_few_files_and_accelerators_are_left_to_one_process(monkeypatch):
-    monkeypatch.setattr("agents.crew.TOGETHER", TOGETHER)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
     monkeypatch.setattr("agents.crew._memory", lambda: 2**40)
-    assert [fitting(files, "cpu") for files in (1, TOGETHER, 2 * TOGETHER, 100 * TOGETHER)] == [1, 1, 2, 6]
-    assert fitting(100 * TOGETHER, "cuda") == 1
+    assert [fitting(files, "cpu") for files in (1, WORTH, 2 * WORTH, 100 * WORTH)] == [1, 1, 2, 6]
+    assert fitting(100 * WORTH, "cuda") == 1
     monkeypatch.setattr("agents.crew._memory", lambda: 9 * 2**30)
-    assert fitting(100 * TOGETHER, "cpu") == 2
+    assert fitting(100 * WORTH, "cpu") == 2
 
 
 def test_a_negative_number_of_processes_is_refused(made, inputs, tmp_path, capsys):
