@@ -6,12 +6,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import takewhile
 from multiprocessing import active_children, get_context, parent_process
+from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 
 import torch
@@ -91,9 +92,8 @@ class Crew:
         finally:
             torch.set_num_threads(threads)
             stop.set()  # what waits in the pool's own queue is past cancelling
-            for process in set(active_children()) - others if _HAS_MASKS else ():
-                if process.pid:
-                    os.kill(process.pid, signal.SIGINT)  # which ends what is at work, and nothing else
+            if _HAS_MASKS:
+                _interrupt_all(set(active_children()) - others)
             pool.shutdown(wait=True, cancel_futures=True)
         return [job for share in (*given.values(), left) for job in share]
 
@@ -129,6 +129,14 @@ def _uninterrupted() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _interrupt_all(processes: Iterable[BaseProcess]) -> None:
+    """Send Ctrl-C, which ends what is at work in processes of `_begin`, and nothing else."""
+    for process in processes:
+        if process.pid:  # 0 would be all processes of this group
+            with suppress(ProcessLookupError):  # it ended just now
+                os.kill(process.pid, signal.SIGINT)
 
 
 def _begin(load: Callable[[], Enhancer], threads: int, stop: Event) -> None:
