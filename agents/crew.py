@@ -11,6 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from itertools import takewhile
+from math import ceil
 from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
@@ -99,8 +100,9 @@ class Crew:
 
 
 def _share(left: int, workers: int) -> int:
-    """How many files are done next by one process: fewer towards the end, where others wait for the last."""
-    return min(TOGETHER, max(1, left // (2 * workers)))
+    """How many files are done next by one process: fewer towards the end, where others wait for the last, but
+    not so few that looking together saves nothing."""
+    return min(TOGETHER, max(TOGETHER // 2, left // (2 * workers)), ceil(left / workers))
 
 
 def fitting(files: int, device: str) -> int:

@@ -112,7 +112,7 @@ def test_shares_grow_smaller_towards_the_end():
         left -= shares[-1]
     assert max(shares) == TOGETHER
     assert shares == sorted(shares, reverse=True)
-    assert shares[-3:] == [1, 1, 1]
+    assert shares[-5:] == [4, 4, 2, 1, 1]
 
 
 def test_few_files_and_accelerators_are_left_to_one_process(monkeypatch):

@@ -5,10 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from attiqa.interrupts import held_back
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """What runs in the background of a shell ignores interrupts from the start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def interrupt() -> None:
