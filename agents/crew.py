@@ -44,7 +44,7 @@ class Crew:
     def __init__(self, load: Callable[[], Enhancer], enhancer: Enhancer, workers: int = 0) -> None:
         self._load, self._enhancer, self._workers = load, enhancer, workers
 
-    def __call__(self, jobs: Sequence[Job], products: Products) -> Iterator[Outcome]:
+    def __call__(self, jobs: Sequence[Job], products: Products) -> Generator[Outcome, None, None]:
         """Export files, and tell of each what became of it; of several processes, in no order."""
         workers = min(self._workers or fitting(len(jobs), self._enhancer.device), len(jobs))
         left = list(jobs)

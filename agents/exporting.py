@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from isp_env.raw import RAW_SUFFIXES
 from isp_env.sources import distinct, unique_names
 
 # how jobs are done; `agents.products.outcomes` with an enhancer, or `agents.crew` with several
-Work = Callable[[Sequence[Job], Products], Iterator[Outcome]]
+Work = Callable[[Sequence[Job], Products], Generator[Outcome, None, None]]
 
 
 @dataclass
@@ -84,13 +85,14 @@ def export(
     _sweep(out)
     bar = progress_bar(total=len(jobs), desc="exporting", unit="file")
     try:
-        for outcome in work(jobs, products):
-            if outcome.failure:
-                result.failures.append((outcome.job.source, outcome.failure))
-            else:
-                result.written.append(outcome.job.paths["picture"])
-                result.remarks += outcome.remarks
-            bar.update()
+        with closing(work(jobs, products)) as done:  # an interrupt here ends what is at work elsewhere too
+            for outcome in done:
+                if outcome.failure:
+                    result.failures.append((outcome.job.source, outcome.failure))
+                else:
+                    result.written.append(outcome.job.paths["picture"])
+                    result.remarks += outcome.remarks
+                bar.update()
     finally:
         bar.close()
         if products.report and (entries := gallery.entries_in(out)):

@@ -7,7 +7,7 @@ suffers costs no other.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -110,7 +110,7 @@ class Outcome:
 _Failed = Callable[[Job, Exception], None]
 
 
-def outcomes(enhancer: Enhancer, jobs: Sequence[Job], products: Products) -> Iterator[Outcome]:
+def outcomes(enhancer: Enhancer, jobs: Sequence[Job], products: Products) -> Generator[Outcome, None, None]:
     """Export files, and tell of each what became of it soon after that is known."""
     lost: list[Outcome] = []
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from multiprocessing import active_children, parent_process
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -103,6 +104,19 @@ def test_a_stop_leaves_no_process_and_nothing_half_done(made, inputs, tmp_path):
     assert len(seen) == 1
     assert all(path.suffix in (".jpg", ".json") for path in tmp_path.iterdir())
     assert len(list(tmp_path.glob("*.jpg"))) == len(list(tmp_path.glob("*.json")))
+
+
+def test_an_interrupt_between_two_files_ends_what_is_at_work_elsewhere(made, inputs, tmp_path, monkeypatch):
+    def update() -> None:
+        raise KeyboardInterrupt
+
+    bar = SimpleNamespace(update=update, close=lambda: None)
+    monkeypatch.setattr("agents.exporting.progress_bar", lambda **options: bar)
+    load = partial(brightener, *made)
+    with pytest.raises(KeyboardInterrupt) as held:
+        export(load(), inputs, tmp_path, work=Crew(load, load(), 2))
+    assert held.tb is not None  # which holds all that the export had in hand
+    assert active_children() == []
 
 
 def test_shares_grow_smaller_towards_the_end():
