@@ -262,6 +262,26 @@ def test_paling_is_of_the_picture_and_charged_by_its_weight() -> None:
     assert parts["reward"].item() == pytest.approx(-0.5 * parts["paling"].item(), rel=1e-4)
 
 
+def test_what_is_white_may_not_turn_grey_and_is_charged_by_its_weight() -> None:
+    neutral = 0.8 * photographs(1, 32, 32)  # nowhere white
+    dark = 0.7 * neutral
+    assert color_terms(dark, neutral)["greying"].item() == 0
+    neutral[..., :8] = 1.0  # a quarter is a sky that is burnt out
+    dark = 0.7 * neutral
+    lost = 100 - color.rgb2lab(np.full((1, 1, 3), 0.7, np.float32))[0, 0, 0]
+    assert color_terms(dark, neutral)["greying"].item() == pytest.approx(lost / 4, abs=0.02)
+    lit = dark.clone()
+    lit[..., :8] = 1.0
+    assert color_terms(lit, neutral)["greying"].item() == pytest.approx(0, abs=1e-3)
+    dark.requires_grad_()
+    parts = charging(greying_weight=0.5).parts(dark, neutral)
+    assert parts["reward"].item() == pytest.approx(-0.5 * parts["greying"].item(), rel=1e-4)
+    parts["reward"].backward()
+    assert dark.grad is not None
+    assert (dark.grad[..., :8] > 0).all()  # uphill is white
+    assert (dark.grad[..., 8:] == 0).all()
+
+
 def test_references_are_scored_once_however_they_are_batched() -> None:
     scorer = Counting()
     reward = GuardedReward([scorer], views=["whole"])

@@ -3,7 +3,7 @@
 A no-reference score, maximised alone, is exploited by over-saturation, over-sharpening and blown highlights.
 This one is ``mean - k * std`` of the gain over the neutral render, across scorers and views, minus hinges on
 newly clipped pixels and on colour distance from the neutral render, and minus charges for lost chroma, for
-paling and for darkening. All of its constants are our choice.
+paling, for darkening and for greying. All of its constants are our choice.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ _GRID_SIDE = 64
 _AREA_SIDE = 32
 _LEVEL = 1 / 255
 _MIDDLE = 50.0  # CIELAB lightness: a picture that is brighter may be darkened down to it
+_WHITE = 98.0  # CIELAB lightness from which on an area is white
 # float slack: a level stored as 254/255 in float32 counts as clipped
 _SLACK = 1e-6
 
@@ -42,7 +43,7 @@ class GuardedReward:
 
     ``reward = mean(g) - deviations * std(g) - clip_weight * relu(newly_clipped - clip_tolerance)
     - color_weight * relu(color_distance - color_radius) - chroma_weight * lost_chroma
-    - darkening_weight * darkening - paling_weight * paling``,
+    - darkening_weight * darkening - paling_weight * paling - greying_weight * greying``,
     where ``g`` is ``score(image) - score(reference)``, once for each scorer and view, and ``std`` the
     population's: with two of them and one deviation the reward is the smaller gain. It is zero at the
     reference itself.
@@ -69,6 +70,9 @@ class GuardedReward:
             scenes of FiveK expert C darkens two, by 3 at most (agents/TRIALS.md).
         paling_weight: score units for one unit of `paling`. What is brightened without its colours keeps its
             chroma and looks paler; on 17 scenes of FiveK expert C pales by .1 at most (agents/TRIALS.md).
+        greying_weight: score units for one unit of `greying`. Searches darken burnt-out skies, which no score
+            here minds and every eye does; with this charge white areas lose 3 units of lightness at most,
+            without it 17 (agents/TRIALS.md).
         remembered: how many references to remember.
     """
 
@@ -87,6 +91,7 @@ class GuardedReward:
         chroma_weight: float = 0.01,
         darkening_weight: float = 0.005,
         paling_weight: float = 0.02,
+        greying_weight: float = 0.05,
         remembered: int = 4096,
     ) -> None:
         unknown = [view for view in views if view not in VIEWS]
@@ -94,7 +99,7 @@ class GuardedReward:
             raise InputError(f"views must be some of {', '.join(VIEWS)}; these are {list(views)}.")
         if not scorers:
             raise InputError("a guarded reward needs at least one scorer; the list is empty.")
-        weights = (clip_weight, color_weight, chroma_weight, darkening_weight, paling_weight)
+        weights = (clip_weight, color_weight, chroma_weight, darkening_weight, paling_weight, greying_weight)
         if min(deviations, clip_tolerance, color_radius, *weights) < 0:
             raise InputError(
                 "the weights, tolerances and deviations of a guarded reward must not be negative."
@@ -109,6 +114,7 @@ class GuardedReward:
         self.chroma_weight = chroma_weight
         self.darkening_weight = darkening_weight
         self.paling_weight = paling_weight
+        self.greying_weight = greying_weight
         self._baselines = _Memo(remembered)
 
     @property
@@ -184,7 +190,8 @@ class GuardedReward:
         penalty = penalty + self.color_weight * F.relu(terms["color_distance"] - self.color_radius)
         penalty = penalty + self.chroma_weight * terms["lost_chroma"]
         penalty = penalty + self.darkening_weight * terms["darkening"]
-        return penalty + self.paling_weight * terms["paling"]
+        penalty = penalty + self.paling_weight * terms["paling"]
+        return penalty + self.greying_weight * terms["greying"]
 
     def _scores(self, images: torch.Tensor) -> torch.Tensor:
         """Scores ``(B, K)``: one column for each pair of scorer and view."""
@@ -260,12 +267,23 @@ def paling(now: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
     return F.relu(had * ((_lightness(now) + 16) / (_lightness(before) + 16)) - kept)
 
 
+def greying(now: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+    """Lightness ``(B,)`` that white areas of `before` have lost in `now`, as a mean over all areas.
+
+    What the camera's own render shows white is saturated in the raw: no darker setting finds anything there,
+    and what is burnt out looks burnt out and grey.
+    """
+    white = before[:, 0] >= _WHITE
+    return (F.relu(before[:, 0] - now[:, 0]) * white).mean(dim=(1, 2))
+
+
 # how a picture differs in colour from the reference, both CIELAB ``(B, 3, H, W)``
 COLOR_TERMS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "color_distance": color_distance,
     "lost_chroma": lost_chroma,
     "darkening": darkening,
     "paling": paling,
+    "greying": greying,
 }
 
 

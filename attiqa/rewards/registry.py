@@ -1,8 +1,8 @@
 """Rewards by name, for commands: ``guarded``, a model's score, one attribute, or a callable of one's own.
 
 The parts of the guard are options behind a colon: ``guarded:views=whole,deviations=0`` looks at the whole
-image only, ``guarded:clip_weight=0,color_weight=0,chroma_weight=0,darkening_weight=0,paling_weight=0``
-punishes nothing; `GUARD` names them all.
+image only, ``guarded:clip_weight=0,color_weight=0,chroma_weight=0,darkening_weight=0,paling_weight=0,
+greying_weight=0`` punishes nothing; `GUARD` names them all.
 """
 
 from __future__ import annotations
@@ -51,9 +51,10 @@ GUARD = (
     "chroma_weight",
     "darkening_weight",
     "paling_weight",
+    "greying_weight",
 )
 # what was free before the guard charged for it; a record names all options that there were
-_LATER = ("chroma_weight", "darkening_weight", "paling_weight")
+_LATER = ("chroma_weight", "darkening_weight", "paling_weight", "greying_weight")
 
 
 def reward_names() -> list[str]:
@@ -97,10 +98,10 @@ def build_reward(
     Args:
         name: ``guarded`` (the bundled model, guarded; needs a reference render), with options as in
             ``guarded:views=whole+cropped-mirrored,deviations=1,clip_weight=2,clip_tolerance=0.01,
-            color_weight=0.02,color_radius=12,chroma_weight=0.01,darkening_weight=0.005,paling_weight=0.02``,
-            ``attiqa-mini`` (its bare score), one of its attributes, the path of a model's ``.safetensors``
-            file (its bare score), or ``module:callable`` for a reward of one's own, which imports and so runs
-            that module.
+            color_weight=0.02,color_radius=12,chroma_weight=0.01,darkening_weight=0.005,paling_weight=0.02,
+            greying_weight=0.05``, ``attiqa-mini`` (its bare score), one of its attributes, the path of a
+            model's ``.safetensors`` file (its bare score), or ``module:callable`` for a reward of one's own,
+            which imports and so runs that module.
         device: where the scores are computed.
         precision: of the models' backbones: ``float32`` or ``bfloat16`` (see `attiqa.model.QualityModel`).
 
