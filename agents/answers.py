@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, Self
@@ -39,6 +39,12 @@ class Answer(Protocol):
 
     def where(self, holds: npt.NDArray[np.bool_], other: Self) -> Self:
         """Rows of this one where ``holds (F,)``, and of another one of its kind elsewhere."""
+
+    def without(self, names: Collection[str], rows: npt.NDArray[np.bool_]) -> Self:
+        """The same, but that `names`, parameters or tools, do nothing in ``rows (F,)``."""
+
+    def differs(self, other: Self) -> npt.NDArray[np.bool_]:
+        """Which rows are not those of another one of its kind: ``(F,)``."""
 
     def values(self, row: int) -> list[tuple[Parameter, float]]:
         """What a row sets, and to which physical values; of tools those that are used, in their order."""
@@ -87,6 +93,15 @@ class Settings:
     def where(self, holds: npt.NDArray[np.bool_], other: Settings) -> Settings:
         """See `Answer`."""
         return Settings(np.where(holds[:, None], self.actions, other.actions), self.space, self.pipeline)
+
+    def without(self, names: Collection[str], rows: npt.NDArray[np.bool_]) -> Settings:
+        """See `Answer`."""
+        named = np.array([name in names for name in self.space.names])
+        return Settings(np.where(rows[:, None] & named, 0.0, self.actions), self.space, self.pipeline)
+
+    def differs(self, other: Settings) -> npt.NDArray[np.bool_]:
+        """See `Answer`."""
+        return np.any(self.actions != other.actions, axis=1)
 
     def values(self, row: int) -> list[tuple[Parameter, float]]:
         """See `Answer`; all parameters, in the order of the space."""
@@ -154,6 +169,16 @@ class Sequences:
         """See `Answer`."""
         order = np.where(holds[:, None], self.order, other.order)
         return Sequences(order, np.where(holds[:, None], self.strengths, other.strengths), self.tools)
+
+    def without(self, names: Collection[str], rows: npt.NDArray[np.bool_]) -> Sequences:
+        """See `Answer`; they keep their places, without strength."""
+        named = np.array([name in names for name in self.tools.names])
+        strengths = np.where(rows[:, None] & named, np.float32(0.0), self.strengths)
+        return Sequences(self.order, strengths, self.tools)
+
+    def differs(self, other: Sequences) -> npt.NDArray[np.bool_]:
+        """See `Answer`."""
+        return np.any((self.order != other.order) | (self.strengths != other.strengths), axis=1)
 
     def values(self, row: int) -> list[tuple[Parameter, float]]:
         """See `Answer`."""

@@ -49,7 +49,9 @@ _DRAW_BACK = (
     "neutral + share * (value - neutral) is taken, with the first of shares for which at most "
     "most_newly_clipped of the pixels of the render at the size of image are newly clipped; where none fits, "
     "all parameters are neutral. A pixel is newly clipped where a channel is at least 254/255, or all three "
-    "are at most 1/255, and that channel, or those three, are not so in the neutral render"
+    "are at most 1/255, and that channel, or those three, are not so in the neutral render. Before that, the "
+    "parameters in tinting are neutral where the neutral render is in black and white: over each of its "
+    "squares, 32 along its short side, the means of the channels are at most colorless apart"
 )
 
 _LEFT_OUT = (

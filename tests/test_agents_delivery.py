@@ -10,7 +10,9 @@ import torch
 
 from agents.answers import Settings, potential_of
 from agents.delivery import DRAW_BACK, delivered, deliveries, no_worse_than_neutral
+from agents.drawback import is_colorless
 from agents.playing import Look, best_so_far
+from isp_env.color import srgb_to_linear
 from isp_env.envs import Core
 from isp_env.parameters import TUNE_PARAMETERS, ParameterSpace
 from isp_env.pipeline import Pipeline
@@ -63,6 +65,38 @@ def test_no_more_is_taken_back_than_the_next_tenth(core: Core) -> None:
     _, (again,) = delivered(core, frames, answer)
     _, (more,) = delivered(core, frames, setting(core, exposure=0.5 * (share + 0.1)))
     assert again == 1.0 > more
+
+
+def test_what_is_black_and_white_stays_so(core: Core) -> None:
+    tinted = setting(core, temperature=0.4, tint=-0.2, contrast=-0.5)
+    (only,) = deliveries(core, np.zeros(1, np.int64), [look(core, tinted)])
+    np.testing.assert_array_equal(only.answer.actions, setting(core, contrast=-0.5).actions)
+    assert only.share == 1.0
+    assert only.potential == pytest.approx(potential_of(core, np.zeros(1, np.int64), only.answer).item())
+    image = core.images_of(np.zeros(1, np.int64), core.neutral_images)[0].clone()
+    image[0, :8, :8] += 0.03  # a small red area, elsewhere it is grey
+    colored = MemoryFrames(
+        [dataclasses.replace(RandomFrames([(72, 80)]).frame(0, 72), image=srgb_to_linear(image))]
+    )
+    other = Core(colored, SPACE, core.pipeline, lambda x: x.mean((1, 2, 3)), short_side=72)
+    magenta = setting(core, tint=0.1, exposure=-0.3)
+    answer, _ = delivered(other, np.zeros(1, np.int64), magenta)
+    assert not answer.differs(magenta).any()
+    answer, _ = delivered(core, np.zeros(1, np.int64), magenta)
+    assert answer.differs(magenta).all()
+
+
+@pytest.mark.parametrize("most", [0.01, 0.1])
+def test_without_color_are_pictures_of_which_no_area_has_any(most: float) -> None:
+    rng = np.random.default_rng(0)
+    grey = np.repeat(rng.random((1, 100, 130)), 3, axis=0)
+    noisy = grey + rng.normal(0, most, (3, 100, 130))  # the means of nine pixels are a third of that
+    assert is_colorless(grey, most)
+    assert not is_colorless(noisy, most / 3)
+    red = grey.copy()
+    red[0, 3:6, 3:6] += 1.1 * most  # one area of many
+    assert not is_colorless(red, most)
+    assert is_colorless(red, 1.2 * most)
 
 
 def test_the_best_of_several_looks_is_that_of_what_is_left_of_them(core: Core) -> None:

@@ -198,15 +198,21 @@ def test_a_policy_of_tools_is_refused(tmp_path, scores, eye):
 def test_the_drawback_beside_the_network_does_what_exports_do(tmp_path, scores, eye):
     stored = policy(tmp_path / "run", scores)
     with torch.no_grad():
-        stored.policy.action_net.bias[SPACE.names.index("exposure")] += 0.6  # type: ignore[index,union-attr,operator]
+        for name in ("exposure", "temperature"):
+            stored.policy.action_net.bias[SPACE.names.index(name)] += 0.6  # type: ignore[index,union-attr,operator]
     network = PortablePolicy(stored, eye, SIZE).eval()
     write_portable(tmp_path / "out", network, stored, scores, ["torchscript"])
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     alone = runpy.run_path(str(tmp_path / "out" / manifest["draw_back"]["reference"]))
     pipeline, enhancer, shares = Pipeline(SPACE), Enhancer(stored, scores), []
-    for number, light in enumerate((0.2, 0.6, 1.0)):
-        frame = RandomFrames([SIZE] * 3).frame(number, 64)
+    for number, (light, is_grey) in enumerate([(0.2, False), (0.6, False), (1.0, False), (0.6, True)]):
+        frame = RandomFrames([SIZE] * 4).frame(number, 64)
         frame = dataclasses.replace(frame, image=(frame.image * light / frame.image.max()).contiguous())
+        if is_grey:
+            image = frame.image[1:2].expand(3, -1, -1).contiguous()
+            frame = dataclasses.replace(
+                frame, image=image, white_balance=torch.ones(3), color_matrix=torch.eye(3)
+            )
         batch = RawBatch.stack([frame])
 
         def render(values: np.ndarray, batch: RawBatch = batch) -> np.ndarray:
@@ -219,6 +225,7 @@ def test_the_drawback_beside_the_network_does_what_exports_do(tmp_path, scores, 
         assert share == expected.share
         wanted = [expected.answer.record(0)["parameters"][name] for name in SPACE.names]
         np.testing.assert_allclose(found, wanted, atol=1e-3)
+        assert (found[SPACE.names.index("temperature")] == 0) == (is_grey or share == 0)
         shares.append(share)
     assert min(shares) < 1.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from isp_env.frame import RawBatch
 from isp_env.parameters import TUNE_PARAMETERS, ParameterSpace
 from isp_env.pipeline import Pipeline
 from isp_env.raw import shrink
-from isp_env.sources import read_frame
+from isp_env.sources import MemoryFrames, read_frame
 from isp_env.toolset import TOOLS, ToolSet
 from tests.fakes import FakeTools, MeanGrey, RandomFrames, small_core
 from tests.test_agents_training import SourceOf, few_updates, stop_after, weights
@@ -204,6 +205,24 @@ def test_what_clips_anew_is_drawn_back_to_less_of_every_tool():
     assert shares[0] < 1.0
     assert isinstance(answer, Sequences)
     assert answer.used(0) == [("exposure", float(np.float32(shares[0])))]
+
+
+def test_tools_give_a_picture_in_black_and_white_no_tint():
+    image = torch.linspace(0.1, 0.5, 72 * 80).view(1, 72, 80).expand(3, -1, -1).contiguous()
+    grey = dataclasses.replace(
+        RandomFrames([(72, 80)]).frame(0, 72),
+        image=image,
+        white_balance=torch.ones(3),
+        color_matrix=torch.eye(3),
+    )
+    space = ParameterSpace()
+    core = Core(MemoryFrames([grey]), space, Pipeline(space), MeanGrey(), short_side=72)
+    tools = ToolSet(["temperature", "contrast"], core.pipeline)
+    warm = Sequences(np.array([[1, 2]]), np.array([[0.5, -0.25]], np.float32), tools)
+    answer, _ = delivered(core, np.zeros(1, np.int64), warm)
+    assert isinstance(answer, Sequences)
+    assert answer.used(0) == [("temperature", 0.0), ("contrast", -0.25)]
+    assert answer.differs(warm).all()
 
 
 def test_an_episode_answers_with_the_best_of_its_looks():
