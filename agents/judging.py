@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
+from attiqa.checkpoint import read_card
 from attiqa.errors import InputError
-from attiqa.model import DEFAULT_MODEL, bundled_models, load
+from attiqa.model import DEFAULT_MODEL, QualityModel, bundled_models, load
 from attiqa.peers import OFFLINE_PEERS, Scorer, load_peer
 from attiqa.rewards.protocol import ReferencedReward, Reward
 from attiqa.rewards.registry import build_reward, full_name
@@ -70,7 +71,7 @@ def judging(reward_name: str, device: str, judges: Judges | None = None) -> Judg
         InputError: an unknown reward.
     """
     reward = build_reward(reward_name, device)
-    eye = load(DEFAULT_MODEL, device)
+    eye = _eye(reward, device)
     model = {"name": DEFAULT_MODEL, "digest": eye.digest}
     about: dict[str, Any] = {"reward": full_name(reward_name), "reward_model": model, "eye": model}
     if judges is None:
@@ -124,10 +125,23 @@ def find_judges(
     return Judges(scores, about, missing)
 
 
+def _eye(reward: Any, device: str) -> QualityModel:
+    """The model that policies see through: the reward's own where that is it, so that it is loaded once."""
+    digest = read_card(bundled_models()[DEFAULT_MODEL])["digest"]
+    for part in _parts(reward):
+        if isinstance(part, QualityModel) and (part.digest, part.precision) == (digest, "float32"):
+            return part
+    return load(DEFAULT_MODEL, device)
+
+
 def _digests(reward: Any) -> set[str]:
     """Digests of the models that a reward contains."""
-    parts = (reward, getattr(reward, "model", None), *getattr(reward, "scorers", ()))
-    return {part.digest for part in parts if hasattr(part, "digest")}
+    return {part.digest for part in _parts(reward) if hasattr(part, "digest")}
+
+
+def _parts(reward: Any) -> list[Any]:
+    """A reward, and what it is made of."""
+    return [reward, getattr(reward, "model", None), *getattr(reward, "scorers", ())]
 
 
 def _upwards(peer: Scorer) -> Reward:

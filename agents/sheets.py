@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from attiqa.files import atomic_path
 from isp_env.parameters import Parameter
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _PICTURE_HEIGHT = 4.2  # inches
 _ROW_HEIGHT = 0.235  # of a parameter
@@ -33,6 +34,10 @@ def draw_sheet(
         pictures: captions, and float32 ``(3, h, w)`` of one size, display sRGB in [0, 1].
         values: what was set, and to which physical values.
     """
+    # imported here: most exports draw nothing, and the import takes a third of a second
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     height, width = next(iter(pictures.values())).shape[-2:]
     picture_width = min(max(_PICTURE_HEIGHT * width / height, 2.5), 7.5)
     figure_height = max(_PICTURE_HEIGHT, _ROW_HEIGHT * len(values)) + 0.9
