@@ -1,7 +1,7 @@
 """Enhance raws and photographs with a trained policy.
 
-``python agents/export.py --run RUN --input FILE_OR_DIR... --out DIR``. The exit code is 0 when every file was
-exported or existed already, and 2 when any failed; the others are done all the same.
+``python agents/export.py --input FILE_OR_DIR... --out DIR [--run RUN]``. The exit code is 0 when every file
+was exported or existed already, and 2 when any failed; the others are done all the same.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from agents.crew import Crew
 from agents.enhancer import load_enhancer
 from agents.exporting import export
 from agents.image_files import SUFFIXES
+from agents.policy_file import SHIPPED
 from agents.products import Products
 from attiqa.devices import pick_device
 from attiqa.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, command
@@ -29,9 +30,11 @@ from attiqa.threads import THREADS, limit_threads
 class ExportOptions:
     """What the command line can say."""
 
-    run: Path = option(help="run folder of agents/train_isp.py")
     input: list[Path] = option(help="raws, photographs, or folders of them", metavar="FILE_OR_DIR")
     out: Path = option(help="where pictures and their parameters go; made where missing")
+    run: Path = option(
+        SHIPPED / "five-looks", help="run folder of agents/train_isp.py, or a policy that ships"
+    )
     looks: int | None = option(None, help="of a policy of several, how many it takes; all by default")
     format: str = option("jpeg", help="8-bit jpeg, 16-bit png or 16-bit tiff", choices=list(SUFFIXES))
     quality: int = option(95, help="of a JPEG, 1 to 100")

@@ -23,6 +23,7 @@ from isp_env.envs.task import SLOPE
 FORMAT = "attiqa-policy-2"
 WEIGHTS = "policy.safetensors"
 CARD = "policy.json"
+SHIPPED = Path(__file__).resolve().parent / "policies"  # a folder each
 
 
 @dataclass(frozen=True)

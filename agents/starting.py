@@ -10,7 +10,7 @@ from typing import Any
 from agents.enhancer import check_card
 from agents.judging import Judging
 from agents.policy import COMPONENTS
-from agents.policy_file import CARD, WEIGHTS, StoredPolicy, load_policy
+from agents.policy_file import CARD, SHIPPED, WEIGHTS, StoredPolicy, load_policy
 from agents.runs import START
 from agents.training import HIDDEN
 from attiqa.errors import InputError
@@ -19,7 +19,7 @@ from attiqa.rewards.registry import full_name
 from isp_env.parameters import TUNE_PARAMETERS
 
 NEUTRAL = "neutral"  # what --start calls no start
-SHIPPED = Path(__file__).resolve().parent / "policies" / "photographs"
+ONE_LOOK = SHIPPED / "photographs"  # the policy that ships for one look
 
 
 def start_of(options: Mapping[str, Any]) -> str | None:
@@ -33,10 +33,10 @@ def start_of(options: Mapping[str, Any]) -> str | None:
         return None if options["start"] == NEUTRAL else str(options["start"])
     if (options["task"], options["algo"]) not in (("tune", "ppo"), ("refine", "climb")):
         return None
-    card = read_json(SHIPPED / CARD, "the card of the policy that ships")
+    card = read_json(ONE_LOOK / CARD, "the card of the policy that ships")
     fits = full_name(card["reward"]) == full_name(options["reward"])
     fits = fits and card["short_side"] == options["short_side"]
-    return str(SHIPPED) if fits else None
+    return str(ONE_LOOK) if fits else None
 
 
 def check_start(options: Mapping[str, Any]) -> None:

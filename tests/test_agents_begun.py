@@ -18,7 +18,7 @@ from agents.playing import first_look, make_envs
 from agents.policy import act
 from agents.policy_file import StoredPolicy, load_policy
 from agents.runs import CHECKPOINT, START
-from agents.starting import SHIPPED, beginning, start_of
+from agents.starting import ONE_LOOK, beginning, start_of
 from attiqa.errors import InputError
 from attiqa.files import write_json
 from attiqa.options import as_record
@@ -183,7 +183,7 @@ def test_where_nothing_is_said_ppo_goes_on_from_the_policy_that_ships():
     def start(**said: object) -> str | None:
         return start_of(as_record(train_isp.TrainOptions(**said)))  # type: ignore[arg-type]
 
-    assert start() == str(SHIPPED)
+    assert start() == str(ONE_LOOK)
     assert start(start="neutral") is None
     assert start(start="RUN", algo="dpg") == "RUN"
     others: list[dict[str, object]] = [
@@ -204,7 +204,7 @@ def test_who_begins_at_the_neutral_render_with_ppo_hears_of_dpg():
 
 @pytest.mark.parametrize("other", [["--algo", "sac"], ["--task", "refine"]])
 def test_a_start_belongs_to_learners_that_can_go_on(other, tmp_path, capsys):
-    given = [*other, "--start", str(SHIPPED), "--out", str(tmp_path / "run")]
+    given = [*other, "--start", str(ONE_LOOK), "--out", str(tmp_path / "run")]
     assert train_isp.main(given) == 2
     assert "belongs to --task tune --algo ppo or dpg and to --task refine" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

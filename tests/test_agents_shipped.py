@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-import agents
 from agents.evaluation import Bench
+from agents.export import ExportOptions
 from agents.judging import judging
 from agents.launch import make_core
 from agents.playing import envs_of, play
-from agents.policy_file import load_policy
+from agents.policy_file import SHIPPED, load_policy
 from agents.scenes import HELD_OUT_RAWS
 from agents.search import random_search
+from attiqa.options import parse
 from isp_env.embedded import write_embedded_scenes
 from isp_env.sources import RawFolder
 
-SHIPPED = Path(agents.__file__).parent / "policies"
 # of the random search that policies are held against: what a gain is worth depends on the parameters' ranges
 RENDERS = 16
 
@@ -46,6 +45,11 @@ def searched(bench: Bench) -> float:
     """The gain of a random search."""
     found = random_search(bench.gains, len(bench), len(bench.core.space), RENDERS, 0)
     return float(bench.gains(np.arange(len(bench)), found.actions).mean())
+
+
+def test_exports_take_the_policy_of_several_looks_where_none_is_named(tmp_path):
+    options = parse(ExportOptions, ["--input", "RAWS", "--out", str(tmp_path)], prog="", description="")
+    assert load_policy(options.run).card["task"] == "refine"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from agents.playing import envs_of, first_look, make_envs, play
 from agents.policy import StandardisedExtractor, act
 from agents.policy_file import CARD, StoredPolicy, load_policy
 from agents.runs import START
-from agents.starting import SHIPPED, exchange_start
+from agents.starting import ONE_LOOK, exchange_start
 from attiqa.errors import InputError
 from attiqa.options import as_record
 from attiqa.rewards.guarded import GuardedReward
@@ -159,7 +159,7 @@ def test_a_policy_that_reads_slopes_needs_the_reward_that_they_are_of(sloped: St
 def test_the_command_line_asks_for_slopes() -> None:
     assert as_record(train_isp.TrainOptions(slopes=True))["slopes"] is True
     assert as_record(train_isp.TrainOptions())["slopes"] is False
-    assert load_policy(SHIPPED).sees_slopes  # and so does a default run, which begins with it
+    assert load_policy(ONE_LOOK).sees_slopes  # and so does a default run, which begins with it
 
 
 @pytest.fixture
