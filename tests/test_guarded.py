@@ -282,6 +282,24 @@ def test_what_is_white_may_not_turn_grey_and_is_charged_by_its_weight() -> None:
     assert (dark.grad[..., 8:] == 0).all()
 
 
+def test_light_greys_may_not_be_tinted_and_are_charged_by_its_weight() -> None:
+    neutral = 0.5 * photographs(1, 32, 32)  # nowhere light
+    warm = neutral * torch.tensor([1.1, 1.0, 0.9]).view(3, 1, 1)
+    assert color_terms(warm, neutral)["tinting"].item() == 0
+    neutral[..., :8] = 0.8  # a quarter is a wall
+    warm = neutral * torch.tensor([1.1, 1.0, 0.9]).view(3, 1, 1)
+    gained = np.hypot(*color.rgb2lab(warm[0, :, 0, 0].view(1, 1, 3).numpy())[0, 0, 1:])
+    assert color_terms(warm, neutral)["tinting"].item() == pytest.approx(gained / 4, abs=0.02)
+    assert color_terms(0.7 * neutral, neutral)["tinting"].item() == pytest.approx(0, abs=1e-2)
+    warm.requires_grad_()
+    parts = charging(tinting_weight=0.5).parts(warm, neutral)
+    assert parts["reward"].item() == pytest.approx(-0.5 * parts["tinting"].item(), rel=1e-4)
+    parts["reward"].backward()
+    assert warm.grad is not None
+    assert (warm.grad[:, 2, :, :8] > 0).all()  # uphill is bluer
+    assert (warm.grad[..., 8:] == 0).all()
+
+
 def test_references_are_scored_once_however_they_are_batched() -> None:
     scorer = Counting()
     reward = GuardedReward([scorer], views=["whole"])

@@ -3,7 +3,7 @@
 A no-reference score, maximised alone, is exploited by over-saturation, over-sharpening and blown highlights.
 This one is ``mean - k * std`` of the gain over the neutral render, across scorers and views, minus hinges on
 newly clipped pixels and on colour distance from the neutral render, and minus charges for lost chroma, for
-paling, for darkening and for greying. All of its constants are our choice.
+paling, for darkening, for greying and for tinting. All of its constants are our choice.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ _AREA_SIDE = 32
 _LEVEL = 1 / 255
 _MIDDLE = 50.0  # CIELAB lightness: a picture that is brighter may be darkened down to it
 _WHITE = 98.0  # CIELAB lightness from which on an area is white
+_LIGHT, _PALE = 70.0, 4.0  # CIELAB: an area of more lightness and less chroma is a light grey
 # float slack: a level stored as 254/255 in float32 counts as clipped
 _SLACK = 1e-6
 
@@ -43,7 +44,8 @@ class GuardedReward:
 
     ``reward = mean(g) - deviations * std(g) - clip_weight * relu(newly_clipped - clip_tolerance)
     - color_weight * relu(color_distance - color_radius) - chroma_weight * lost_chroma
-    - darkening_weight * darkening - paling_weight * paling - greying_weight * greying``,
+    - darkening_weight * darkening - paling_weight * paling - greying_weight * greying
+    - tinting_weight * tinting``,
     where ``g`` is ``score(image) - score(reference)``, once for each scorer and view, and ``std`` the
     population's: with two of them and one deviation the reward is the smaller gain. It is zero at the
     reference itself.
@@ -73,6 +75,8 @@ class GuardedReward:
         greying_weight: score units for one unit of `greying`. Searches darken burnt-out skies, which no score
             here minds and every eye does; with this charge white areas lose 3 units of lightness at most,
             without it 17 (agents/TRIALS.md).
+        tinting_weight: score units for one unit of `tinting`. Expert C of FiveK gives light greys 1.7 units
+            of chroma on four scenes, five looks without this charge 4.5 (agents/TRIALS.md).
         remembered: how many references to remember.
     """
 
@@ -92,6 +96,7 @@ class GuardedReward:
         darkening_weight: float = 0.005,
         paling_weight: float = 0.02,
         greying_weight: float = 0.05,
+        tinting_weight: float = 0.02,
         remembered: int = 4096,
     ) -> None:
         unknown = [view for view in views if view not in VIEWS]
@@ -99,7 +104,15 @@ class GuardedReward:
             raise InputError(f"views must be some of {', '.join(VIEWS)}; these are {list(views)}.")
         if not scorers:
             raise InputError("a guarded reward needs at least one scorer; the list is empty.")
-        weights = (clip_weight, color_weight, chroma_weight, darkening_weight, paling_weight, greying_weight)
+        weights = (
+            clip_weight,
+            color_weight,
+            chroma_weight,
+            darkening_weight,
+            paling_weight,
+            greying_weight,
+            tinting_weight,
+        )
         if min(deviations, clip_tolerance, color_radius, *weights) < 0:
             raise InputError(
                 "the weights, tolerances and deviations of a guarded reward must not be negative."
@@ -115,6 +128,7 @@ class GuardedReward:
         self.darkening_weight = darkening_weight
         self.paling_weight = paling_weight
         self.greying_weight = greying_weight
+        self.tinting_weight = tinting_weight
         self._baselines = _Memo(remembered)
 
     @property
@@ -191,7 +205,8 @@ class GuardedReward:
         penalty = penalty + self.chroma_weight * terms["lost_chroma"]
         penalty = penalty + self.darkening_weight * terms["darkening"]
         penalty = penalty + self.paling_weight * terms["paling"]
-        return penalty + self.greying_weight * terms["greying"]
+        penalty = penalty + self.greying_weight * terms["greying"]
+        return penalty + self.tinting_weight * terms["tinting"]
 
     def _scores(self, images: torch.Tensor) -> torch.Tensor:
         """Scores ``(B, K)``: one column for each pair of scorer and view."""
@@ -277,6 +292,15 @@ def greying(now: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
     return (F.relu(before[:, 0] - now[:, 0]) * white).mean(dim=(1, 2))
 
 
+def tinting(now: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+    """Chroma ``(B,)`` that light grey areas of `before` have gained in `now`, as a mean over all areas.
+
+    A white wall or a white dog is known to be white, and the eye sees a tint there first.
+    """
+    grey = (before[:, 0] >= _LIGHT) & (_chroma(before) <= _PALE)
+    return (F.relu(_chroma(now) - _chroma(before)) * grey).mean(dim=(1, 2))
+
+
 # how a picture differs in colour from the reference, both CIELAB ``(B, 3, H, W)``
 COLOR_TERMS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "color_distance": color_distance,
@@ -284,6 +308,7 @@ COLOR_TERMS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "darkening": darkening,
     "paling": paling,
     "greying": greying,
+    "tinting": tinting,
 }
 
 
