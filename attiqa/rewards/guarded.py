@@ -72,9 +72,9 @@ class GuardedReward:
             scenes of FiveK expert C darkens two, by 3 at most (agents/TRIALS.md).
         paling_weight: score units for one unit of `paling`. What is brightened without its colours keeps its
             chroma and looks paler; on 17 scenes of FiveK expert C pales by .1 at most (agents/TRIALS.md).
-        greying_weight: score units for one unit of `greying`. Searches darken burnt-out skies, which no score
-            here minds and every eye does; with this charge white areas lose 3 units of lightness at most,
-            without it 17 (agents/TRIALS.md).
+        greying_weight: score units for one unit of `greying`. Policies darken burnt-out skies, which no score
+            here minds; on six pictures white areas lose 3 units of lightness at most with this charge, 17
+            without it (agents/TRIALS.md).
         tinting_weight: score units for one unit of `tinting`. Expert C of FiveK gives light greys 1.7 units
             of chroma on four scenes, five looks without this charge 4.5 (agents/TRIALS.md).
         remembered: how many references to remember.
@@ -285,8 +285,8 @@ def paling(now: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
 def greying(now: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
     """Lightness ``(B,)`` that white areas of `before` have lost in `now`, as a mean over all areas.
 
-    What the camera's own render shows white is saturated in the raw: no darker setting finds anything there,
-    and what is burnt out looks burnt out and grey.
+    What the camera's own render shows white is saturated in the raw: a darker setting finds nothing there,
+    and makes it a flat grey.
     """
     white = before[:, 0] >= _WHITE
     return (F.relu(before[:, 0] - now[:, 0]) * white).mean(dim=(1, 2))
