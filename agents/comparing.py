@@ -19,6 +19,7 @@ from agents.evaluation import (
     color_measures,
     fallen_judges,
     finite,
+    mean_of,
     share_interval,
     share_of,
     summarise,
@@ -52,6 +53,7 @@ def compare(
     unprocess: str | None = None,
     random_renders: int = 64,
     search_renders: int = 400,
+    search_runs: int = 1,
     seed: int = 0,
     device: str = "cpu",
 ) -> dict[str, Any]:
@@ -67,6 +69,7 @@ def compare(
             `isp_env.photographs.KINDS`, drawn by `seed`.
         random_renders: renders a frame of random search.
         search_renders: renders a frame of CMA-ES and of coordinate search; 0 leaves them out.
+        search_runs: runs of random search and of CMA-ES, from `seed` on, whose mean is their row.
         seed: of the searches and of what `unprocess` draws.
         device: where renders are made and scored.
 
@@ -86,10 +89,13 @@ def compare(
         failures += unread
     bench = Bench(core, scores.score, scores.judges, measures=measures)
     frames, parameters = len(bench), len(core.space)
-    found = {"random_search": random_search(bench.gains, frames, parameters, random_renders, seed)}
+    seeds = range(seed, seed + search_runs)
+    found = {
+        "random_search": [random_search(bench.gains, frames, parameters, random_renders, s) for s in seeds]
+    }
     if search_renders:
-        found["coordinate_search"] = coordinate_search(bench.gains, frames, parameters, search_renders)
-        found["cma_es"] = cma_es(bench.gains, frames, parameters, search_renders, seed)
+        found["coordinate_search"] = [coordinate_search(bench.gains, frames, parameters, search_renders)]
+        found["cma_es"] = [cma_es(bench.gains, frames, parameters, search_renders, s) for s in seeds]
     played = {name: _played(policy, bench) for name, policy in {POLICY: stored, **(further or {})}.items()}
     policies = {}
     for name, looks in played.items():
@@ -99,10 +105,14 @@ def compare(
     outcomes: dict[str, Outcome] = {
         "neutral": bench.neutral(),
         "libraw_auto": bench.libraw_auto(source, short_side),
-        **{name: bench.at(result.actions, result.evaluations) for name, result in found.items()},
+        **{
+            name: mean_of([bench.at(run.actions, run.evaluations) for run in runs])
+            for name, runs in found.items()
+        },
         **policies,
     }
-    points = [point for name, result in found.items() for point in search_points(name, result, bench)]
+    curves = {name: np.mean([run.curve for run in runs], axis=0) for name, runs in found.items()}
+    points = [point for name, curve in curves.items() for point in search_points(name, curve, bench)]
     points += [policy_point(name, look, bench) for name, looks in played.items() for look in looks]
     return {
         "held_out": summarise(outcomes, bench),
@@ -118,6 +128,7 @@ def compare(
         },
         "curve": [asdict(point) for point in points],
         "files": {name: _row(outcomes, number) for number, name in enumerate(core.names)},
+        "search_runs": {name: [float(run.gains.mean()) for run in runs] for name, runs in found.items()},
         "failures": failures,
         "warnings": fallen_judges(outcomes[POLICY], bench),
         "policy_digest": stored.digest,

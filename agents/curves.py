@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
 from agents.evaluation import Bench, Outcome
-from agents.search import SearchResult
+from agents.search import Floats
 from attiqa.files import atomic_path
 
 
@@ -37,12 +37,19 @@ class Point:
     high: float
 
 
-def search_points(method: str, found: SearchResult, bench: Bench) -> list[Point]:
-    """What a search had found after 1, 2, 4, 8, ... evaluations and at its end."""
-    counts = [2**power for power in range(found.evaluations.bit_length()) if 2**power < found.evaluations]
+def search_points(method: str, curve: Floats, bench: Bench) -> list[Point]:
+    """What a search had found after 1, 2, 4, 8, ... evaluations and at its end.
+
+    Args:
+        method: its name.
+        curve: ``(F, N)``, the best gain of each frame after each evaluation.
+        bench: of these frames.
+    """
+    evaluations = curve.shape[1]
+    counts = [2**power for power in range(evaluations.bit_length()) if 2**power < evaluations]
     points = []
-    for count in [*counts, found.evaluations]:
-        gains = found.curve[:, count - 1]
+    for count in [*counts, evaluations]:
+        gains = curve[:, count - 1]
         points.append(Point(method, "search", count, float(gains.mean()), *bench.interval(gains)))
     return points
 

@@ -54,6 +54,11 @@ class EvaluateOptions:
     )
     random: int = option(64, help="renders an image of random search")
     search: int = option(400, help="renders an image of CMA-ES and of coordinate search; 0 leaves them out")
+    search_runs: int = option(
+        1,
+        help="runs of random search and of CMA-ES, from --seed on, whose mean is their row: one ends by "
+        "chance higher or lower than the next",
+    )
     seed: int = option(0, help="of the searches, and of what --unprocess draws")
     peer_weights: Path | None = option(
         None, help="folder with the files of NIMA, NIQE and BRISQUE (attiqa/peers.py), which then judge"
@@ -63,8 +68,10 @@ class EvaluateOptions:
     threads: int = option(0, help=THREADS)
 
     def __post_init__(self) -> None:
-        if self.random < 1 or self.search < 0 or self.seed < 0:
-            raise InputError("--random must be at least 1; --search and --seed must not be negative.")
+        if self.random < 1 or self.search_runs < 1 or self.search < 0 or self.seed < 0:
+            raise InputError(
+                "--random and --search-runs must be at least 1; --search and --seed must not be negative."
+            )
         if self.unprocess and self.reference:
             raise InputError("--unprocess crops the photographs: no --reference fits them; leave one away.")
         if self.curve and self.curve.suffix.lower() != ".png":
@@ -105,12 +112,17 @@ def main(argv: list[str] | None = None) -> int:
         unprocess=options.unprocess,
         random_renders=options.random,
         search_renders=options.search,
+        search_runs=options.search_runs,
         seed=options.seed,
         device=device,
     )
     for sentence in record["failures"]:
         print(f"skipped: {sentence}", file=sys.stderr)
     print(table(record["held_out"]))
+    for search, gains in record["search_runs"].items():
+        if len(gains) > 1:
+            name, least, most = search.replace("_", " "), min(gains), max(gains)
+            print(f"{name}: the mean of {len(gains)} runs, which end between {least:+.4f} and {most:+.4f}")
     if stored.card["task"] == "tools":
         print("the searches set parameters, not tools: what the camera could have done")
     for policy, shares in record["shares_of"].items():

@@ -6,7 +6,7 @@ interval is already a paired comparison with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,6 +49,25 @@ class Outcome:
     judges: dict[str, Floats] = field(default_factory=dict)
     measures: dict[str, Floats] = field(default_factory=dict)
     answer: Answer | None = None
+
+
+def mean_of(runs: Sequence[Outcome]) -> Outcome:
+    """What several runs of one method come to on average, frame by frame; the answer is that of one alone."""
+
+    def mean(rows: Iterable[Floats]) -> Floats:
+        averaged: Floats = np.mean(list(rows), axis=0)
+        return averaged
+
+    first = runs[0]
+    return Outcome(
+        gains=mean(run.gains for run in runs),
+        scores=mean(run.scores for run in runs),
+        clipped=mean(run.clipped for run in runs),
+        evaluations=first.evaluations,
+        judges={name: mean(run.judges[name] for run in runs) for name in first.judges},
+        measures={name: mean(run.measures[name] for run in runs) for name in first.measures},
+        answer=first.answer if len(runs) == 1 else None,
+    )
 
 
 class Bench:

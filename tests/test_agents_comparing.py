@@ -94,6 +94,22 @@ def test_the_table_compares_searches_policy_and_references(stored, photographs):
     assert "psnr" in table(rows)
 
 
+def test_a_search_of_several_runs_stands_for_their_mean(stored, photographs):
+    few = partial(compare, stored, SCORES, [photographs / "input"], random_renders=8, search_renders=20)
+    alone = [few(seed=seed) for seed in (3, 4)]
+    both = few(seed=3, search_runs=2)
+    for search in ("random_search", "cma_es"):
+        gains = [record["held_out"][search]["reward"] for record in alone]
+        assert gains[0] != gains[1]
+        assert both["search_runs"][search] == pytest.approx(gains)
+        assert both["held_out"][search]["reward"] == pytest.approx(np.mean(gains))
+        judged = [record["files"]["scene1"][search]["judges"]["darkness"] for record in alone]
+        assert both["files"]["scene1"][search]["judges"]["darkness"] == pytest.approx(np.mean(judged))
+        last = [point for point in both["curve"] if point["method"] == search][-1]
+        assert last["gain"] == pytest.approx(np.mean(gains), abs=1e-6)
+    assert len(both["search_runs"]["coordinate_search"]) == 1  # there is no chance in it
+
+
 def test_a_policy_of_several_looks_has_a_row_for_the_first(photographs, tmp_path):
     core = make_core(RawFolder([photographs / "input"]), SCORES, 72, "cpu")
     built = Experiment(
