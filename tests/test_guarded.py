@@ -300,6 +300,30 @@ def test_light_greys_may_not_be_tinted_and_are_charged_by_its_weight() -> None:
     assert (warm.grad[..., 8:] == 0).all()
 
 
+def test_hues_may_not_turn_and_are_charged_by_its_weight() -> None:
+    neutral = torch.tensor([0.8, 0.4, 0.1]).view(1, 3, 1, 1).repeat(1, 1, 32, 32)  # an orange
+    redder = neutral.clone()
+    redder[:, 1, :, :16] = 0.25
+    after, before = (
+        color.rgb2lab(image[0, :, 0, 0].view(1, 1, 3).numpy())[0, 0] for image in (redder, neutral)
+    )
+    moved = np.square(after[1:] - before[1:]).sum() - (np.hypot(*after[1:]) - np.hypot(*before[1:])) ** 2
+    assert color_terms(redder, neutral)["turning"].item() == pytest.approx(np.sqrt(moved) / 2, rel=5e-3)
+    # neither light nor more of the same colour turns a hue
+    assert (
+        color_terms(0.7 * neutral, neutral)["turning"].item() < 0.1 * color_terms(redder, neutral)["turning"]
+    )
+    grey = torch.full_like(neutral, 0.5)
+    assert color_terms(neutral, grey)["turning"].item() == pytest.approx(0, abs=1)  # which has none
+    redder.requires_grad_()
+    parts = charging(turning_weight=0.5).parts(redder, neutral)
+    assert parts["reward"].item() == pytest.approx(-0.5 * parts["turning"].item(), rel=1e-4)
+    parts["reward"].backward()
+    assert redder.grad is not None
+    assert (redder.grad[:, 1, :, :16] > 0).all()  # uphill is more orange
+    assert torch.isfinite(redder.grad).all()
+
+
 def test_references_are_scored_once_however_they_are_batched() -> None:
     scorer = Counting()
     reward = GuardedReward([scorer], views=["whole"])

@@ -73,7 +73,7 @@ def test_the_parts_of_the_guard_are_options() -> None:
     images_, neutral = images(), images()
     plain = build_reward(
         "guarded:views=whole,deviations=0,clip_weight=0,color_weight=0,chroma_weight=0,darkening_weight=0,"
-        "paling_weight=0,greying_weight=0,tinting_weight=0"
+        "paling_weight=0,greying_weight=0,tinting_weight=0,turning_weight=0"
     )
     bare = build_reward("attiqa-mini")
     torch.testing.assert_close(plain(images_, neutral), bare(images_) - bare(neutral))  # unguarded
@@ -95,7 +95,7 @@ def test_a_record_keeps_every_option_of_the_guard() -> None:
     assert full == (
         "guarded:views=whole+cropped-mirrored,deviations=1,clip_weight=2,clip_tolerance=0.01,color_weight=0.02,"
         "color_radius=12,chroma_weight=0.01,darkening_weight=0.005,paling_weight=0.02,greying_weight=0.05,"
-        "tinting_weight=0.02"
+        "tinting_weight=0.02,turning_weight=0"
     )
     assert full_name(full) == full
     assert [short_name(name) for name in (full, "guarded", "attiqa-mini")] == [
@@ -114,10 +114,10 @@ def test_a_record_keeps_every_option_of_the_guard() -> None:
         assert getattr(plain, key) == getattr(spelled, key)
 
 
-@pytest.mark.parametrize("free", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("free", [1, 2, 3, 4, 5, 6])
 def test_in_a_record_from_before_a_charge_of_the_guard_it_is_free(free: int) -> None:
     every = full_name("guarded").split(",")
-    options, joined = every[:-5], every[-5:]
+    options, joined = every[:-6], every[-6:]
     charges = [charge.partition("=")[0] for charge in joined]
     assert charges == [  # in this order
         "chroma_weight",
@@ -125,6 +125,7 @@ def test_in_a_record_from_before_a_charge_of_the_guard_it_is_free(free: int) -> 
         "paling_weight",
         "greying_weight",
         "tinting_weight",
+        "turning_weight",
     ]
     before = ",".join([*options, *joined[:-free]])
     assert full_name(before) == before + "".join(f",{charge}=0" for charge in charges[-free:])

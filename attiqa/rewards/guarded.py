@@ -3,7 +3,7 @@
 A no-reference score, maximised alone, is exploited by over-saturation, over-sharpening and blown highlights.
 This one is ``mean - k * std`` of the gain over the neutral render, across scorers and views, minus hinges on
 newly clipped pixels and on colour distance from the neutral render, and minus charges for lost chroma, for
-paling, for darkening, for greying and for tinting. All of its constants are our choice.
+paling, for darkening, for greying, for tinting and for turned hues. All of its constants are our choice.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class GuardedReward:
     ``reward = mean(g) - deviations * std(g) - clip_weight * relu(newly_clipped - clip_tolerance)
     - color_weight * relu(color_distance - color_radius) - chroma_weight * lost_chroma
     - darkening_weight * darkening - paling_weight * paling - greying_weight * greying
-    - tinting_weight * tinting``,
+    - tinting_weight * tinting - turning_weight * turning``,
     where ``g`` is ``score(image) - score(reference)``, once for each scorer and view, and ``std`` the
     population's: with two of them and one deviation the reward is the smaller gain. It is zero at the
     reference itself.
@@ -77,6 +77,10 @@ class GuardedReward:
             without it (agents/TRIALS.md).
         tinting_weight: score units for one unit of `tinting`. Expert C of FiveK gives light greys 1.7 units
             of chroma on four scenes, five looks without this charge 4.5 (agents/TRIALS.md).
+        turning_weight: score units for one unit of `turning`. Five looks turn hues twice as far as expert C
+            of FiveK does, by 2.4 units for 1.2 on 17 scenes: orange becomes red, and no score here minds. At
+            .005 they turn them as people do. Not charged for by default, because the policy of one look that
+            ships has not learnt to mend a balance with less (agents/TRIALS.md).
         remembered: how many references to remember.
     """
 
@@ -97,6 +101,7 @@ class GuardedReward:
         paling_weight: float = 0.02,
         greying_weight: float = 0.05,
         tinting_weight: float = 0.02,
+        turning_weight: float = 0.0,
         remembered: int = 4096,
     ) -> None:
         unknown = [view for view in views if view not in VIEWS]
@@ -112,6 +117,7 @@ class GuardedReward:
             paling_weight,
             greying_weight,
             tinting_weight,
+            turning_weight,
         )
         if min(deviations, clip_tolerance, color_radius, *weights) < 0:
             raise InputError(
@@ -129,6 +135,7 @@ class GuardedReward:
         self.paling_weight = paling_weight
         self.greying_weight = greying_weight
         self.tinting_weight = tinting_weight
+        self.turning_weight = turning_weight
         self._baselines = _Memo(remembered)
 
     @property
@@ -206,7 +213,8 @@ class GuardedReward:
         penalty = penalty + self.darkening_weight * terms["darkening"]
         penalty = penalty + self.paling_weight * terms["paling"]
         penalty = penalty + self.greying_weight * terms["greying"]
-        return penalty + self.tinting_weight * terms["tinting"]
+        penalty = penalty + self.tinting_weight * terms["tinting"]
+        return penalty + self.turning_weight * terms["turning"]
 
     def _scores(self, images: torch.Tensor) -> torch.Tensor:
         """Scores ``(B, K)``: one column for each pair of scorer and view."""
@@ -301,6 +309,17 @@ def tinting(now: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
     return (F.relu(_chroma(now) - _chroma(before)) * grey).mean(dim=(1, 2))
 
 
+def turning(now: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+    """Mean difference of hue ``(B,)``, CIELAB's metric one (CIE 15:2004), in units of chroma.
+
+    What is left of a chroma shift without its part that is more or less chroma: an orange that turns red.
+    """
+    moved = (now[:, 1:] - before[:, 1:]).square().sum(dim=1)
+    squared = moved - (_chroma(now) - _chroma(before)).square()
+    least = 1e-4  # below it is rounding, of which a root would make much, and its slope more
+    return squared.clamp(min=least).sqrt().sub(least**0.5).mean(dim=(1, 2))
+
+
 # how a picture differs in colour from the reference, both CIELAB ``(B, 3, H, W)``
 COLOR_TERMS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "color_distance": color_distance,
@@ -309,6 +328,7 @@ COLOR_TERMS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "paling": paling,
     "greying": greying,
     "tinting": tinting,
+    "turning": turning,
 }
 
 

@@ -2,7 +2,7 @@
 
 The parts of the guard are options behind a colon: ``guarded:views=whole,deviations=0`` looks at the whole
 image only, ``guarded:clip_weight=0,color_weight=0,chroma_weight=0,darkening_weight=0,paling_weight=0,
-greying_weight=0,tinting_weight=0`` punishes nothing; `GUARD` names them all.
+greying_weight=0,tinting_weight=0,turning_weight=0`` punishes nothing; `GUARD` names them all.
 """
 
 from __future__ import annotations
@@ -53,9 +53,17 @@ GUARD = (
     "paling_weight",
     "greying_weight",
     "tinting_weight",
+    "turning_weight",
 )
 # what was free before the guard charged for it; a record names all options that there were
-_LATER = ("chroma_weight", "darkening_weight", "paling_weight", "greying_weight", "tinting_weight")
+_LATER = (
+    "chroma_weight",
+    "darkening_weight",
+    "paling_weight",
+    "greying_weight",
+    "tinting_weight",
+    "turning_weight",
+)
 
 
 def reward_names() -> list[str]:
@@ -100,9 +108,9 @@ def build_reward(
         name: ``guarded`` (the bundled model, guarded; needs a reference render), with options as in
             ``guarded:views=whole+cropped-mirrored,deviations=1,clip_weight=2,clip_tolerance=0.01,
             color_weight=0.02,color_radius=12,chroma_weight=0.01,darkening_weight=0.005,paling_weight=0.02,
-            greying_weight=0.05,tinting_weight=0.02``, ``attiqa-mini`` (its bare score), one of its
-            attributes, the path of a model's ``.safetensors`` file (its bare score), or ``module:callable``
-            for a reward of one's own, which imports and so runs that module.
+            greying_weight=0.05,tinting_weight=0.02,turning_weight=0``, ``attiqa-mini`` (its bare score),
+            one of its attributes, the path of a model's ``.safetensors`` file (its bare score), or
+            ``module:callable`` for a reward of one's own, which imports and so runs that module.
         device: where the scores are computed.
         precision: of the models' backbones: ``float32`` or ``bfloat16`` (see `attiqa.model.QualityModel`).
 
