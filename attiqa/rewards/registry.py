@@ -56,14 +56,7 @@ GUARD = (
     "turning_weight",
 )
 # what was free before the guard charged for it; a record names all options that there were
-_LATER = (
-    "chroma_weight",
-    "darkening_weight",
-    "paling_weight",
-    "greying_weight",
-    "tinting_weight",
-    "turning_weight",
-)
+_LATER = GUARD[GUARD.index("chroma_weight") :]
 
 
 def reward_names() -> list[str]:
