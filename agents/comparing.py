@@ -28,7 +28,7 @@ from agents.judging import Judging
 from agents.launch import make_core
 from agents.playing import best_so_far, envs_of, looks_of
 from agents.policy_file import StoredPolicy
-from agents.search import cma_es, coordinate_search, random_search
+from agents.search import SearchResult, cma_es, coordinate_search, random_search
 from attiqa.errors import InputError
 from attiqa.fidelity import FIDELITY
 from attiqa.images import list_images
@@ -88,14 +88,7 @@ def compare(
         measures |= _fidelity(pictures)
         failures += unread
     bench = Bench(core, scores.score, scores.judges, measures=measures)
-    frames, parameters = len(bench), len(core.space)
-    seeds = range(seed, seed + search_runs)
-    found = {
-        "random_search": [random_search(bench.gains, frames, parameters, random_renders, s) for s in seeds]
-    }
-    if search_renders:
-        found["coordinate_search"] = [coordinate_search(bench.gains, frames, parameters, search_renders)]
-        found["cma_es"] = [cma_es(bench.gains, frames, parameters, search_renders, s) for s in seeds]
+    found = _searched(bench, random_renders, search_renders, range(seed, seed + search_runs))
     played = {name: _played(policy, bench) for name, policy in {POLICY: stored, **(further or {})}.items()}
     policies = {}
     for name, looks in played.items():
@@ -134,6 +127,18 @@ def compare(
         "policy_digest": stored.digest,
         **scores.about,
     }
+
+
+def _searched(
+    bench: Bench, random_renders: int, search_renders: int, seeds: range
+) -> dict[str, list[SearchResult]]:
+    """The runs of each search by its name, one a seed; coordinate search knows no chance and has one."""
+    problem = (bench.gains, len(bench), len(bench.core.space))
+    found = {"random_search": [random_search(*problem, random_renders, seed) for seed in seeds]}
+    if search_renders:
+        found["coordinate_search"] = [coordinate_search(*problem, search_renders)]
+        found["cma_es"] = [cma_es(*problem, search_renders, seed) for seed in seeds]
+    return found
 
 
 def _played(stored: StoredPolicy, bench: Bench) -> list[Outcome]:

@@ -52,7 +52,7 @@ class Outcome:
 
 
 def mean_of(runs: Sequence[Outcome]) -> Outcome:
-    """What several runs of one method come to on average, frame by frame; the answer is that of one alone."""
+    """What several runs of one method come to on average, frame by frame, which no answer has."""
 
     def mean(rows: Iterable[Floats]) -> Floats:
         averaged: Floats = np.mean(list(rows), axis=0)
@@ -66,7 +66,6 @@ def mean_of(runs: Sequence[Outcome]) -> Outcome:
         evaluations=first.evaluations,
         judges={name: mean(run.judges[name] for run in runs) for name in first.judges},
         measures={name: mean(run.measures[name] for run in runs) for name in first.measures},
-        answer=first.answer if len(runs) == 1 else None,
     )
 
 
