@@ -85,7 +85,7 @@ def test_reward_is_the_mean_minus_k_deviations_of_the_gains() -> None:
     neutral = photographs()
     images = neutral * 1.1
     gains = torch.stack([scorer(images) - scorer(neutral) for scorer in (brightness, contrast)]).numpy()
-    reward = GuardedReward([brightness, contrast], views=["whole"], deviations=0.5)
+    reward = GuardedReward([brightness, contrast], views=["whole"], deviations=0.5, turning_weight=0)
     expected = gains.mean(axis=0) - 0.5 * np.std(gains, axis=0)
     np.testing.assert_allclose(reward(images, neutral), expected, atol=1e-6)
 
@@ -94,7 +94,8 @@ def test_two_views_and_one_deviation_give_the_smaller_gain() -> None:
     neutral = photographs()
     images = neutral.clone()
     images[:, :, :8, :8] += 0.2  # outside the central crop: only one view sees a gain
-    reward = GuardedReward([brightness], views=["whole", "cropped"], chroma_weight=0, paling_weight=0)
+    free = {"chroma_weight": 0, "paling_weight": 0, "turning_weight": 0}
+    reward = GuardedReward([brightness], views=["whole", "cropped"], **free)
     torch.testing.assert_close(reward(images, neutral), torch.zeros(3), atol=1e-6, rtol=0)
     assert (reward.parts(images, neutral)["gain"] > 1e-4).all()
 
@@ -107,9 +108,10 @@ def test_by_default_a_gain_that_only_one_way_round_shows_counts_for_nothing() ->
     def right(x: torch.Tensor) -> torch.Tensor:
         return x[..., x.shape[-1] // 2 :].mean(dim=(1, 2, 3))
 
-    one_way = GuardedReward([right], views=["whole", "cropped"], chroma_weight=0, paling_weight=0)
+    free = {"chroma_weight": 0, "paling_weight": 0, "turning_weight": 0}
+    one_way = GuardedReward([right], views=["whole", "cropped"], **free)
     assert (one_way(images, neutral) > 1e-3).all()
-    by_default = GuardedReward([right], chroma_weight=0, paling_weight=0)
+    by_default = GuardedReward([right], **free)
     torch.testing.assert_close(by_default(images, neutral), torch.zeros(3), atol=1e-6, rtol=0)
 
 

@@ -95,7 +95,7 @@ def test_a_record_keeps_every_option_of_the_guard() -> None:
     assert full == (
         "guarded:views=whole+cropped-mirrored,deviations=1,clip_weight=2,clip_tolerance=0.01,color_weight=0.02,"
         "color_radius=12,chroma_weight=0.01,darkening_weight=0.005,paling_weight=0.02,greying_weight=0.05,"
-        "tinting_weight=0.02,turning_weight=0"
+        "tinting_weight=0.02,turning_weight=0.01"
     )
     assert full_name(full) == full
     assert [short_name(name) for name in (full, "guarded", "attiqa-mini")] == [

@@ -77,10 +77,9 @@ class GuardedReward:
             without it (agents/TRIALS.md).
         tinting_weight: score units for one unit of `tinting`. Expert C of FiveK gives light greys 1.7 units
             of chroma on four scenes, five looks without this charge 4.5 (agents/TRIALS.md).
-        turning_weight: score units for one unit of `turning`. Five looks turn hues twice as far as expert C
-            of FiveK does, by 2.4 units for 1.2 on 17 scenes: orange becomes red, and no score here minds. At
-            .005 they turn them as people do. Not charged for by default, because the policy of one look that
-            ships has not learnt to mend a balance with less (agents/TRIALS.md).
+        turning_weight: score units for one unit of `turning`. A network that people's scores trained does not
+            know which balance is right: without this charge five looks leave one that is 10 mired wrong 27
+            wrong, with it 14 (agents/TRIALS.md). Expert C of FiveK turns hues by 1.2 units on 17 scenes.
         remembered: how many references to remember.
     """
 
@@ -101,7 +100,7 @@ class GuardedReward:
         paling_weight: float = 0.02,
         greying_weight: float = 0.05,
         tinting_weight: float = 0.02,
-        turning_weight: float = 0.0,
+        turning_weight: float = 0.01,
         remembered: int = 4096,
     ) -> None:
         unknown = [view for view in views if view not in VIEWS]

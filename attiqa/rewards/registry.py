@@ -101,7 +101,7 @@ def build_reward(
         name: ``guarded`` (the bundled model, guarded; needs a reference render), with options as in
             ``guarded:views=whole+cropped-mirrored,deviations=1,clip_weight=2,clip_tolerance=0.01,
             color_weight=0.02,color_radius=12,chroma_weight=0.01,darkening_weight=0.005,paling_weight=0.02,
-            greying_weight=0.05,tinting_weight=0.02,turning_weight=0``, ``attiqa-mini`` (its bare score),
+            greying_weight=0.05,tinting_weight=0.02,turning_weight=0.01``, ``attiqa-mini`` (its bare score),
             one of its attributes, the path of a model's ``.safetensors`` file (its bare score), or
             ``module:callable`` for a reward of one's own, which imports and so runs that module.
         device: where the scores are computed.
