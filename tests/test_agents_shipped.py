@@ -53,7 +53,7 @@ def test_exports_take_the_policy_of_several_looks_where_none_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name, wanted, times", [("photographs", 1, 5.4), ("five-looks", 1, 5.8), ("five-looks", 5, 8.1)]
+    "name, wanted, times", [("photographs", 1, 8), ("five-looks", 1, 11), ("five-looks", 5, 17)]
 )
 def test_a_shipped_policy_gains_on_scenes_that_it_never_saw(card, bench, searched, name, wanted, times):
     stored = load_policy(SHIPPED / name)
@@ -63,6 +63,6 @@ def test_a_shipped_policy_gains_on_scenes_that_it_never_saw(card, bench, searche
     answer, looks = play(envs, np.arange(len(bench)), stored.act)
     gains = bench.at(answer, looks).gains
     assert looks == wanted
-    assert searched > 0.005
+    assert searched > 0.003
     assert gains.mean() > times * searched
     assert (gains > 0).mean() >= 0.8
