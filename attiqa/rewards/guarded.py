@@ -78,8 +78,8 @@ class GuardedReward:
         tinting_weight: score units for one unit of `tinting`. Expert C of FiveK gives light greys 1.7 units
             of chroma on four scenes, five looks without this charge 4.5 (agents/TRIALS.md).
         turning_weight: score units for one unit of `turning`. A network that people's scores trained does not
-            know which balance is right: without this charge five looks leave one that is 10 mired wrong 27
-            wrong, with it 14 (agents/TRIALS.md). Expert C of FiveK turns hues by 1.2 units on 17 scenes.
+            know which balance is right: without this charge five looks leave one that is 12 mired wrong 23
+            wrong, with it 16 (agents/TRIALS.md). Expert C of FiveK turns hues by 1.2 units on 17 scenes.
         remembered: how many references to remember.
     """
 
