@@ -19,7 +19,7 @@ from agents.answers import Answer, Settings, images_of, measured, potential_of
 from agents.drawback import draw_back, is_colorless, newly_clipped
 from agents.playing import Look
 from agents.search import Floats, Indices
-from attiqa.rewards import guarded
+from attiqa.rewards import differences
 from isp_env.envs.core import Core
 from isp_env.envs.frames import Group
 from isp_env.parameters import PARAMETERS
@@ -104,7 +104,7 @@ def _are_colorless(core: Core, frames: Indices) -> np.ndarray:
 
 
 def _newly_clipped(core: Core, images: torch.Tensor, group: Group) -> torch.Tensor:
-    return guarded.newly_clipped(images, core.neutral_images(group))
+    return differences.newly_clipped(images, core.neutral_images(group))
 
 
 def _setting(core: Core, frame: int, chosen: Settings) -> tuple[Floats, float]:

@@ -16,7 +16,7 @@ from kornia.color import rgb_to_lab
 
 from agents.answers import Answer, Settings, potential_of
 from agents.search import Floats, Indices, Objective
-from attiqa.rewards.guarded import COLOR_TERMS
+from attiqa.rewards.differences import COLOR_TERMS
 from attiqa.rewards.protocol import Reward
 from isp_env.envs.core import Core
 from isp_env.envs.frames import Group, Tensors
@@ -208,7 +208,7 @@ class Bench:
 def color_measures(core: Core) -> dict[str, Measure]:
     """How renders of the frames of `core` differ in colour from the neutral ones, in CIELAB.
 
-    What the guarded reward compares on areas (`attiqa.rewards.guarded`), here pixel by pixel.
+    What the guarded reward compares on areas (`attiqa.rewards.differences`), here pixel by pixel.
     """
 
     def beside_neutral(compare: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Measure:

@@ -20,7 +20,7 @@ from isp_env.embedded import write_embedded_scenes
 from isp_env.sources import RawFolder
 
 # of the random search that policies are held against: what a gain is worth depends on the parameters' ranges
-RENDERS = 16
+RENDERS = 36
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_exports_take_the_policy_of_several_looks_where_none_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name, wanted, times", [("photographs", 1, 8), ("five-looks", 1, 11), ("five-looks", 5, 17)]
+    "name, wanted, times", [("photographs", 1, 4.2), ("five-looks", 1, 4.6), ("five-looks", 5, 7.0)]
 )
 def test_a_shipped_policy_gains_on_scenes_that_it_never_saw(card, bench, searched, name, wanted, times):
     stored = load_policy(SHIPPED / name)
@@ -63,6 +63,6 @@ def test_a_shipped_policy_gains_on_scenes_that_it_never_saw(card, bench, searche
     answer, looks = play(envs, np.arange(len(bench)), stored.act)
     gains = bench.at(answer, looks).gains
     assert looks == wanted
-    assert searched > 0.003
+    assert searched > 0.01
     assert gains.mean() > times * searched
     assert (gains > 0).mean() >= 0.8

@@ -12,13 +12,12 @@ from skimage import color
 
 from agents import drawback
 from attiqa.errors import InputError
-from attiqa.rewards.guarded import (
-    GuardedReward,
-    color_terms,
-    is_clipped,
-    newly_clipped,
-)
+from attiqa.rewards.differences import color_terms, is_clipped, newly_clipped
+from attiqa.rewards.guarded import GuardedReward
 from attiqa.rewards.registry import GUARD
+
+# what a patch of a picture would pay for that is brightened alone
+COLORS_ARE_FREE = {"chroma_weight": 0.0, "paling_weight": 0.0, "turning_weight": 0.0}
 
 
 def photographs(count: int = 3, height: int = 96, width: int = 128) -> torch.Tensor:
@@ -94,8 +93,7 @@ def test_two_views_and_one_deviation_give_the_smaller_gain() -> None:
     neutral = photographs()
     images = neutral.clone()
     images[:, :, :8, :8] += 0.2  # outside the central crop: only one view sees a gain
-    free = {"chroma_weight": 0, "paling_weight": 0, "turning_weight": 0}
-    reward = GuardedReward([brightness], views=["whole", "cropped"], **free)
+    reward = GuardedReward([brightness], views=["whole", "cropped"], **COLORS_ARE_FREE)
     torch.testing.assert_close(reward(images, neutral), torch.zeros(3), atol=1e-6, rtol=0)
     assert (reward.parts(images, neutral)["gain"] > 1e-4).all()
 
@@ -108,10 +106,9 @@ def test_by_default_a_gain_that_only_one_way_round_shows_counts_for_nothing() ->
     def right(x: torch.Tensor) -> torch.Tensor:
         return x[..., x.shape[-1] // 2 :].mean(dim=(1, 2, 3))
 
-    free = {"chroma_weight": 0, "paling_weight": 0, "turning_weight": 0}
-    one_way = GuardedReward([right], views=["whole", "cropped"], **free)
+    one_way = GuardedReward([right], views=["whole", "cropped"], **COLORS_ARE_FREE)
     assert (one_way(images, neutral) > 1e-3).all()
-    by_default = GuardedReward([right], **free)
+    by_default = GuardedReward([right], **COLORS_ARE_FREE)
     torch.testing.assert_close(by_default(images, neutral), torch.zeros(3), atol=1e-6, rtol=0)
 
 

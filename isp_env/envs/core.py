@@ -14,7 +14,7 @@ import torch
 from gymnasium import spaces
 
 from attiqa.errors import InputError
-from attiqa.rewards.guarded import is_clipped
+from attiqa.rewards.differences import is_clipped
 from attiqa.rewards.protocol import PartedReward, ReferencedReward, Reward, together
 from isp_env.envs import looking
 from isp_env.envs.frames import FrameTable, Group, Tensors

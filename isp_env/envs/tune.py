@@ -124,7 +124,7 @@ class TuneEnv(IspEnv):
     ## Info
 
     `frame` and `name` of the raw, `potential`, `neutral_potential`, `clipped_fraction` (the share of
-    pixels that `attiqa.rewards.guarded.is_clipped`), `values` (the parameters in physical units).
+    pixels that `attiqa.rewards.differences.is_clipped`), `values` (the parameters in physical units).
 
     ## Arguments
 
