@@ -200,7 +200,8 @@ class Experiment:
     def _save_policy(self) -> str:
         spaces = (self.env.observation_space, self.env.action_space)
         begun = is_begun(self.model.policy)
-        network = describe_network(self.algo, *spaces, HIDDEN, log_std(begun), begun)
+        deviation = log_std(self.algo, self.env, begun)
+        network = describe_network(self.algo, *spaces, HIDDEN, deviation, begun)
         about = {
             "task": self.task,
             "parameters": self.bench.core.space.describe(),

@@ -56,9 +56,12 @@ def make_envs(
     """A batch of episodes of `task` over `core`, as SB3's `algo` sees it; climb sees the trail of its looks.
 
     With `slopes` those at the neutral render are seen, by whatever algorithm. Episodes of the task refine end
-    after `looks`, where so many are wanted.
+    after `looks`, where so many are wanted. Where each has one step, PPO sees frames by twos: see
+    `agents.mirrored`.
     """
     options: dict[str, Any] = {"slopes": slopes}
+    if task == "tune" and algo == "ppo" and num_envs > 1:
+        options["draw"] = "paired"
     if task == "tools":
         options = {"actions": _TOOL_ACTIONS.get(algo, "box")}
     elif task == "refine":

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
+from stable_baselines3 import A2C, DQN, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import (
     ActorCriticPolicy,
@@ -25,6 +25,7 @@ from torch import nn
 from agents.begun import BegunPolicy
 from agents.climb import Climb, ClimbPolicy
 from agents.dpg import DPG, DPGPolicy
+from agents.mirrored import MirroredPPO
 from attiqa.errors import InputError
 from isp_env.envs.core import Core
 from isp_env.envs.task import SLOPE
@@ -32,7 +33,7 @@ from isp_env.envs.task import SLOPE
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
     "climb": Climb,
     "dpg": DPG,
-    "ppo": PPO,
+    "ppo": MirroredPPO,
     "a2c": A2C,
     "sac": SAC,
     "td3": TD3,

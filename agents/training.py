@@ -12,12 +12,13 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from agents.checkpoint import load_checkpoint, read_state, save_checkpoint
 from agents.dpg import ManyScales
+from agents.mirrored import are_paired
 from agents.policy import (
     ALGORITHMS,
-    ON_POLICY,
     check_action_space,
     policy_arguments,
     policy_class,
@@ -33,6 +34,9 @@ from isp_env.envs.task import SLOPE
 HIDDEN = [64, 64]
 LOG_STD = -1.75
 ROLLOUT = 128  # environment steps between two updates of an on-policy algorithm, over all slots
+# in mirrored pairs, which need not stand out against what exploration costs: nearer, and as often as may be
+PAIRED_LOG_STD = -2.3
+PAIRED_ROLLOUT = 64
 # going on from a stored policy, in smaller and surer steps: or what it knows of other scenes is lost
 BEGUN_LOG_STD = -2.3
 BEGUN_ROLLOUT = 512
@@ -68,31 +72,38 @@ def build_model(
             after its own; where it has one, dpg's and PPO's go on from it.
     """
     check_action_space(algo, env.action_space)
-    steps = max((BEGUN_ROLLOUT if begun else ROLLOUT) // env.num_envs, steps_an_episode, 1)
+    paired = algo == "ppo" and are_paired(env)
+    rollout = BEGUN_ROLLOUT if begun else PAIRED_ROLLOUT if paired else ROLLOUT
+    steps = max(rollout // env.num_envs, steps_an_episode, 1)
     if algo == "climb":  # learns from whole episodes
         steps = steps_an_episode
     arguments = _recipe(algo, steps, env.num_envs, env.action_space.shape or (), begun)
+    if paired and not begun:
+        arguments["batch_size"] = steps * env.num_envs  # both sides of a pair in one step of Adam
     goes_on = algo == "dpg" and begun and steps_an_episode == 1  # then no other actor comes first
     if goes_on:
         arguments["patience"] = BEGUN_PATIENCE
     sees: Any = env.observation_space
+    deviation = log_std(algo, env, begun)
     model = ALGORITHMS[algo](
         policy_class(algo, begun),
         env,
         policy_kwargs=policy_arguments(
-            algo, HIDDEN, log_std(begun), begun=begun and not goes_on, slopes=SLOPE in sees.spaces
+            algo, HIDDEN, deviation, begun=begun and not goes_on, slopes=SLOPE in sees.spaces
         ),
         seed=seed,
         device=device,
         **arguments,
     )
-    start_at_identity(model.policy, log_std(begun))
+    start_at_identity(model.policy, deviation)
     return model
 
 
-def log_std(begun: bool) -> float:
+def log_std(algo: str, env: IspVecEnv, begun: bool) -> float:
     """The logarithm of the first deviation of a Gaussian policy, in units of half the action range."""
-    return BEGUN_LOG_STD if begun else LOG_STD
+    if begun:
+        return BEGUN_LOG_STD
+    return PAIRED_LOG_STD if algo == "ppo" and are_paired(env) else LOG_STD
 
 
 def _recipe(algo: str, steps: int, slots: int, action_shape: tuple[int, ...], begun: bool) -> dict[str, Any]:
@@ -202,7 +213,7 @@ class Watcher(BaseCallback):
         waited = time.monotonic() - self._saved_at
         self._log()
         over = self.held_out.enough() or not in_time
-        if self.model.__class__.__name__.lower() in ON_POLICY or waited > CHECKPOINT_SECONDS or over:
+        if isinstance(self.model, OnPolicyAlgorithm) or waited > CHECKPOINT_SECONDS or over:
             self.save()
         if over:
             raise TrainingStoppedError

@@ -7,13 +7,13 @@ episode counts alone.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from attiqa.errors import InputError
 
-Draw = Literal["independent", "bucketed"]
+Draw = Literal["independent", "bucketed", "paired"]
 
 # SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, OOPSLA 2014, Fig. 16)
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
@@ -48,11 +48,13 @@ class FrameDraw:
         draw: ``"independent"``: every slot for itself, as a single environment of its seed would.
             ``"bucketed"``: the slots that begin together share one shape, drawn in proportion to its
             number of frames, so that one batch runs instead of one a shape.
+            ``"paired"``: slots 0 and 1 draw the same frames, 2 and 3, and so on, for learners that compare
+            two actions on one frame. A last slot without another draws for itself.
     """
 
     def __init__(self, bucket_of: np.ndarray, num_envs: int, draw: Draw) -> None:
-        if draw not in ("independent", "bucketed"):
-            raise InputError(f"draw is 'independent' or 'bucketed'; got {draw!r}.")
+        if draw not in get_args(Draw):
+            raise InputError(f"draw is one of {', '.join(map(repr, get_args(Draw)))}; got {draw!r}.")
         self._draw = draw
         self._buckets = [np.flatnonzero(bucket_of == bucket) for bucket in np.unique(bucket_of)]
         self._ends = np.cumsum([len(bucket) for bucket in self._buckets])
@@ -67,10 +69,11 @@ class FrameDraw:
 
     def next(self, slots: np.ndarray) -> np.ndarray:
         """The next frame of each of `slots` (int64 ``(b,)``); returns frame numbers, int64 ``(b,)``."""
-        chance = uniform(self._seed + slots, self._episodes[slots])
+        streams = slots // 2 if self._draw == "paired" else slots
+        chance = uniform(self._seed + streams, self._episodes[slots])
         self._episodes[slots] += 1
         total = int(self._ends[-1])
-        if self._draw == "independent":
+        if self._draw != "bucketed":
             return (chance * total).astype(np.int64)
         # the complement keeps the batch's stream apart from the slots' own
         which = uniform(np.array([~self._seed]), np.array([self._batches]))[0]

@@ -115,7 +115,7 @@ class IspVectorEnv(VectorEnv[Any, Any, np.ndarray]):
 
     Args:
         task: a task with the wanted number of slots.
-        draw: see `isp_env.envs.drawing.FrameDraw`.
+        draw: see `isp_env.envs.drawing.FrameDraw`; an attribute too.
         render_mode: None or ``"rgb_array"`` (`render` returns one uint8 ``(H, W, 3)`` a slot).
     """
 
@@ -133,6 +133,7 @@ class IspVectorEnv(VectorEnv[Any, Any, np.ndarray]):
         self.single_observation_space = task.observation_space
         self.action_space = batch_space(task.action_space, self.num_envs)
         self.observation_space = batch_space(task.observation_space, self.num_envs)
+        self.draw = draw
         self._draw = FrameDraw(task.core.table.bucket_of, self.num_envs, draw)
         self._begun = False
 
