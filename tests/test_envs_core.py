@@ -163,7 +163,7 @@ def test_draws_are_even_and_repeat_by_seed() -> None:
     )
 
 
-@pytest.mark.parametrize("draw", ["independent", "bucketed"])
+@pytest.mark.parametrize("draw", ["independent", "bucketed", "paired"])
 def test_every_frame_is_drawn_equally_often(draw: str) -> None:
     buckets = np.array([0, 0, 0, 1, 2, 2])
     draws = FrameDraw(buckets, 4, draw)  # type: ignore[arg-type]
@@ -171,6 +171,18 @@ def test_every_frame_is_drawn_equally_often(draw: str) -> None:
     seen = np.concatenate([draws.next(np.arange(4)) for _ in range(6000)])
     shares = np.bincount(seen, minlength=6) / len(seen)
     np.testing.assert_allclose(shares, 1 / 6, atol=0.012)
+
+
+def test_paired_draws_show_frames_by_twos_and_continue_after_restore() -> None:
+    draws = FrameDraw(np.zeros(50, dtype=np.int64), 7, "paired")
+    draws.restart(3)
+    rows = np.stack([draws.next(np.arange(7)) for _ in range(40)])
+    np.testing.assert_array_equal(rows[:, 0:6:2], rows[:, 1:6:2])
+    for one, other in ((0, 2), (2, 4), (4, 6)):
+        assert (rows[:, one] == rows[:, other]).mean() < 0.2
+    late = FrameDraw(np.zeros(50, dtype=np.int64), 7, "paired")
+    late.restore(draws.state())
+    np.testing.assert_array_equal(draws.next(np.arange(7)), late.next(np.arange(7)))
 
 
 def test_bucketed_draws_share_a_shape_and_continue_after_restore() -> None:
