@@ -101,8 +101,8 @@ def beginning(first: StoredPolicy | None, options: Mapping[str, Any]) -> str:
         if (options["task"], options["algo"]) != ("tune", "ppo"):
             return begins
         return (
-            f"{begins} From there --algo dpg learns more of as many renders, and most with --slopes, where "
-            "torch can differentiate the reward."
+            f"{begins} From there --algo dpg --slopes learns most of as many renders, where torch can "
+            "differentiate the reward."
         )
     return f"begins with {options['start']} ({first.algo}, {first.card.get('steps')} renders)."
 
