@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.distributions import DiagGaussianDistribution
@@ -51,18 +52,27 @@ class MirroredPPO(PPO):
         """As SB3's; what a pair tells is its advantage."""
         whole = super().collect_rollouts(*args, **named)
         if self._in_pairs:
-            rewards, advantages = (
-                self.rollout_buffer.rewards,
-                self.rollout_buffer.advantages,
-            )  # (steps, slots)
-            paired = rewards.shape[1] // 2 * 2
-            slopes = (rewards[:, 0:paired:2] - rewards[:, 1:paired:2]) / 2
-            advantages[:, 0:paired:2], advantages[:, 1:paired:2] = slopes, -slopes
+            told = slopes_along(self.rollout_buffer.rewards)
+            self.rollout_buffer.advantages[:, : told.shape[1]] = told
         return whole
 
     @property
     def _in_pairs(self) -> bool:
         return are_paired(self.env)
+
+
+def slopes_along(rewards: np.ndarray) -> np.ndarray:
+    """Half of what each side of a pair earns more than the other.
+
+    Args:
+        rewards: ``(steps, slots)``.
+
+    Returns:
+        ``(steps, slots)``, without a last slot that has no other.
+    """
+    paired = rewards[:, : rewards.shape[1] // 2 * 2].reshape(len(rewards), -1, 2)
+    sides: np.ndarray = (paired - paired[..., ::-1]) / 2
+    return sides.reshape(len(rewards), -1)
 
 
 def are_paired(env: Any) -> bool:
