@@ -12,9 +12,10 @@ from agents.evaluation import Bench, table
 from agents.experiment import SEARCHED, Experiment
 from agents.judging import Judging, find_judges, judging
 from agents.playing import check_task
-from agents.runs import CHECKPOINT, check_new
+from agents.runs import CHECKPOINT, METRICS, check_new, read_metrics
 from agents.scenes import Scenes, embedded_scenes, photograph_scenes, raw_scenes
 from agents.starting import beginning, check_start, kept_start
+from agents.training import GAIN
 from attiqa.images import IMAGE_SUFFIXES, list_images
 from attiqa.rewards.registry import build_reward
 from isp_env.envs.core import Core
@@ -130,12 +131,30 @@ def finish(experiment: Experiment, scenes: Scenes, options: Mapping[str, Any]) -
             f"the policy reaches {share:.0%} of random search's gain with {spent} of its {SEARCHED} renders"
         )
     elif share is not None:
-        print("the policy renders no better than neutral on the held-out scenes: train for more --steps")
+        helps = mend(experiment.run / METRICS)
+        print(f"the policy renders no better than neutral on the held-out scenes{helps}")
     for warning in summary["warnings"]:
         print(f"warning: {warning}")
     print(f"run folder: {experiment.run}")
     print(f"enhance files: python agents/export.py --run {experiment.run} --input FILES --out DIR")
     return summary
+
+
+def mend(metrics: Path) -> str:
+    """What helps a policy that gains nothing on scenes that it never saw, by how it fares on its own.
+
+    Args:
+        metrics: of its run; the last eighth of its rollouts counts.
+    """
+    gains = [float(row[GAIN]) for row in read_metrics(metrics) if row.get(GAIN)]
+    recent = gains[-max(len(gains) // 8, 1) :]
+    own = sum(recent) / max(len(recent), 1)
+    if own <= 0:
+        return ": train for more --steps"
+    return (
+        f", while it gains {own:+.4f} on those that it trains on: they are too few to tell what others need; "
+        "name more of them with --photos or --raws"
+    )
 
 
 def _scenes(run: Path, options: Mapping[str, Any]) -> Scenes:

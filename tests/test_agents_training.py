@@ -14,6 +14,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from agents.checkpoint import load_checkpoint
 from agents.evaluation import Bench
 from agents.experiment import Experiment
+from agents.launch import mend
 from agents.playing import make_envs
 from agents.policy_file import load_policy
 from agents.runs import CHECKPOINT, METRICS, read_metrics
@@ -237,3 +238,21 @@ def test_a_reward_that_is_not_a_number_is_refused():
     env.reset()
     with pytest.raises(InputError, match="NaN or infinite"):
         env.step(np.ones((4, 2), np.float32))
+
+
+@pytest.mark.parametrize(
+    "rollouts, helps",
+    [
+        ([-0.05] * 8 + [0.03, 0.01], "gains +0.0100 on those that it trains on"),
+        ([0.01] * 8 + [0.02, -0.03] * 8, "train for more --steps"),
+        ([], "train for more --steps"),
+    ],
+)
+def test_a_policy_that_gains_nothing_elsewhere_is_told_what_helps(tmp_path, rollouts, helps):
+    lines = [
+        "time/total_timesteps,rollout/gain_mean",
+        "0,",
+        *(f"{64 * n},{g}" for n, g in enumerate(rollouts)),
+    ]
+    (tmp_path / METRICS).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert helps in mend(tmp_path / METRICS)
