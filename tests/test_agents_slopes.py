@@ -85,7 +85,7 @@ def test_without_slopes_a_policy_answers_as_to_their_mean(sloped: StoredPolicy) 
 
 def test_a_run_that_reads_slopes_ends_resumed_as_unbroken(tmp_path: Path) -> None:
     build = functools.partial(experiment, algo="ppo", slopes=True)
-    check_ends_as_unbroken(build, tmp_path, 200, kept=128)
+    check_ends_as_unbroken(build, tmp_path, 200, kept=192)
 
 
 @pytest.mark.parametrize("algo", ["dpg", "ppo"])
