@@ -200,8 +200,7 @@ class Experiment:
     def _save_policy(self) -> str:
         spaces = (self.env.observation_space, self.env.action_space)
         begun = is_begun(self.model.policy)
-        deviation = log_std(self.algo, self.env, begun)
-        network = describe_network(self.algo, *spaces, HIDDEN, deviation, begun)
+        network = describe_network(self.algo, *spaces, HIDDEN, log_std(self.env, begun), begun)
         about = {
             "task": self.task,
             "parameters": self.bench.core.space.describe(),

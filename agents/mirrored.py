@@ -29,9 +29,8 @@ class MirroredGaussian(DiagGaussianDistribution):
     def sample(self) -> torch.Tensor:
         """Actions ``(B, P)``, of means ``(B, P)`` that are equal in rows 0 and 1, 2 and 3, and so on."""
         actions, means = super().sample(), self.distribution.mean
-        mirrored = actions.clone()
-        mirrored[1::2] = 2 * means[1::2] - actions[: len(actions) // 2 * 2 : 2]
-        return mirrored
+        actions[1::2] = 2 * means[1::2] - actions[: len(actions) // 2 * 2 : 2]
+        return actions
 
 
 class MirroredPPO(PPO):

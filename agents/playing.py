@@ -60,12 +60,12 @@ def make_envs(
     `agents.mirrored`.
     """
     options: dict[str, Any] = {"slopes": slopes}
-    if task == "tune" and algo == "ppo" and num_envs > 1:
-        options["draw"] = "paired"
     if task == "tools":
         options = {"actions": _TOOL_ACTIONS.get(algo, "box")}
     elif task == "refine":
         options |= {"trail": algo == "climb", "looks": looks}
+    elif algo == "ppo" and num_envs > 1:
+        options["draw"] = "paired"
     envs = gym.make_vec(
         TASKS[task], num_envs=num_envs, vectorization_mode="vector_entry_point", core=core, **options
     )

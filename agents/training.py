@@ -72,19 +72,18 @@ def build_model(
             after its own; where it has one, dpg's and PPO's go on from it.
     """
     check_action_space(algo, env.action_space)
-    paired = algo == "ppo" and are_paired(env)
+    paired = are_paired(env)
     rollout = BEGUN_ROLLOUT if begun else PAIRED_ROLLOUT if paired else ROLLOUT
     steps = max(rollout // env.num_envs, steps_an_episode, 1)
     if algo == "climb":  # learns from whole episodes
         steps = steps_an_episode
-    arguments = _recipe(algo, steps, env.num_envs, env.action_space.shape or (), begun)
-    if paired and not begun:
-        arguments["batch_size"] = steps * env.num_envs  # both sides of a pair in one step of Adam
+    batches = 4 if begun else 1 if paired else 2  # in one, Adam takes both sides of a pair in one step
+    arguments = _recipe(algo, steps, env.num_envs, env.action_space.shape or (), batches, begun)
     goes_on = algo == "dpg" and begun and steps_an_episode == 1  # then no other actor comes first
     if goes_on:
         arguments["patience"] = BEGUN_PATIENCE
     sees: Any = env.observation_space
-    deviation = log_std(algo, env, begun)
+    deviation = log_std(env, begun)
     model = ALGORITHMS[algo](
         policy_class(algo, begun),
         env,
@@ -99,21 +98,25 @@ def build_model(
     return model
 
 
-def log_std(algo: str, env: IspVecEnv, begun: bool) -> float:
+def log_std(env: IspVecEnv, begun: bool) -> float:
     """The logarithm of the first deviation of a Gaussian policy, in units of half the action range."""
     if begun:
         return BEGUN_LOG_STD
-    return PAIRED_LOG_STD if algo == "ppo" and are_paired(env) else LOG_STD
+    return PAIRED_LOG_STD if are_paired(env) else LOG_STD
 
 
-def _recipe(algo: str, steps: int, slots: int, action_shape: tuple[int, ...], begun: bool) -> dict[str, Any]:
-    """Keyword arguments of the SB3 algorithm. Episodes are short and rewards are potential differences,
-    so nothing is discounted."""
+def _recipe(
+    algo: str, steps: int, slots: int, action_shape: tuple[int, ...], batches: int, begun: bool
+) -> dict[str, Any]:
+    """Keyword arguments of the SB3 algorithm; PPO divides a rollout into `batches`.
+
+    Episodes are short and rewards are potential differences, so nothing is discounted.
+    """
     undiscounted = {"gamma": 1.0}
     if algo == "ppo":
         return undiscounted | {
             "n_steps": steps,
-            "batch_size": max(steps * slots // (4 if begun else 2), 2),
+            "batch_size": max(steps * slots // batches, 2),
             "n_epochs": 8,
             "learning_rate": linear_to(1e-4, 1e-5) if begun else linear_to(1e-3, 1e-4),
             "gae_lambda": 0.95,
