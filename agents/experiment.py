@@ -84,8 +84,14 @@ class Experiment:
             spread = exploration_spread(self.env, float(np.exp(LOG_STD)), seed)
             self.env.reward_scale = 1.0 / max(spread, 1e-6)
         self.first = first
+        self.hidden = first.hidden if first else HIDDEN
         self.model = build_model(
-            algo, self.env, seed=seed, steps_an_episode=STEPS_AN_EPISODE[task], begun=first is not None
+            algo,
+            self.env,
+            seed=seed,
+            steps_an_episode=STEPS_AN_EPISODE[task],
+            begun=first is not None,
+            hidden=self.hidden,
         )
         policy: Any = self.model.policy
         put_to_work(policy, training)
@@ -200,7 +206,7 @@ class Experiment:
     def _save_policy(self) -> str:
         spaces = (self.env.observation_space, self.env.action_space)
         begun = is_begun(self.model.policy)
-        network = describe_network(self.algo, *spaces, HIDDEN, log_std(self.env, begun), begun)
+        network = describe_network(self.algo, *spaces, self.hidden, log_std(self.env, begun), begun)
         about = {
             "task": self.task,
             "parameters": self.bench.core.space.describe(),

@@ -192,8 +192,8 @@ def begin(policy: BasePolicy, stored: BasePolicy) -> None:
         ValueError: policies of other kinds.
     """
     first = policy.first if isinstance(policy, BegunPolicy) else None
-    own_extractor, own_layers = _actor(policy if first is None else first)
-    extractor, layers = _actor(stored)
+    own_extractor, own_layers = actor_of(policy if first is None else first)
+    extractor, layers = actor_of(stored)
     known = own_extractor.adopt(extractor)
     _take_over(own_layers[0], layers[0], known)
     for own, layer in zip(own_layers[1:], layers[1:], strict=True):
@@ -230,15 +230,19 @@ def _take_over(layer: nn.Linear, stored: nn.Linear, known: torch.Tensor) -> None
     layer.bias.copy_(stored.bias)
 
 
-def _actor(policy: nn.Module) -> tuple[StandardisedExtractor, list[nn.Linear]]:
-    """What an actor that ends in a tanh reads, and its layers in order."""
+def actor_of(policy: nn.Module) -> tuple[StandardisedExtractor, list[nn.Linear]]:
+    """What an actor that ends in a tanh reads, and its layers in order.
+
+    Raises:
+        ValueError: another kind of policy.
+    """
     if isinstance(policy, DPGPolicy):
         policy = policy.actor
     extractor: Any = getattr(policy, "features_extractor", None)
     if isinstance(policy, TD3Actor):
-        return extractor, _linears(policy.mu)
+        return extractor, linears(policy.mu)
     if isinstance(policy, BegunActorCritic):
-        return extractor, _linears(policy.mlp_extractor.policy_net) + _linears(policy.action_net)
+        return extractor, linears(policy.mlp_extractor.policy_net) + linears(policy.action_net)
     raise ValueError(f"a {type(policy).__name__} has no actor that another policy could go on from")
 
 
@@ -314,14 +318,14 @@ def start_at_identity(policy: BasePolicy, log_std: float) -> None:
     """
     for module in policy.modules():
         if isinstance(module, ActorCriticPolicy):
-            _fill(_linears(module.action_net)[-1], 0.0)
+            _fill(linears(module.action_net)[-1], 0.0)
         elif isinstance(module, SACActor):
             _fill(module.mu, 0.0)
             _fill(module.log_std, log_std)
         elif isinstance(module, TD3Actor):
-            _fill(_linears(module.mu)[-1], 0.0)
+            _fill(linears(module.mu)[-1], 0.0)
         elif isinstance(module, QNetwork):
-            _fill(_linears(module.q_net)[-1], 0.0)
+            _fill(linears(module.q_net)[-1], 0.0)
 
 
 def calibrate(policy: BasePolicy, observations: Observations) -> None:
@@ -349,10 +353,11 @@ def act(policy: BasePolicy, observations: Observations) -> np.ndarray:
     return np.asarray(actions)
 
 
+def linears(network: nn.Module) -> list[nn.Linear]:
+    """Its linear layers, in order."""
+    return [module for module in network.modules() if isinstance(module, nn.Linear)]
+
+
 def _fill(layer: Any, bias: float) -> None:
     nn.init.zeros_(layer.weight)
     nn.init.constant_(layer.bias, bias)
-
-
-def _linears(network: nn.Module) -> list[nn.Linear]:
-    return [module for module in network.modules() if isinstance(module, nn.Linear)]

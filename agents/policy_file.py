@@ -63,6 +63,11 @@ class StoredPolicy:
         told = {name: np.tile(values, (count, 1)) for name, values in self.told.items()}
         return act(self.policy, {**observations, **told})
 
+    @property
+    def hidden(self) -> list[int]:
+        """Sizes of the hidden layers."""
+        return [int(size) for size in self.card["network"]["hidden"]]
+
     def without_slopes(self) -> StoredPolicy:
         """The policy as it is where none can be had, in ONNX and TorchScript: told their mean."""
         return replace(self, told={SLOPE: usual(self.policy, SLOPE).cpu().numpy()})

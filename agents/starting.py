@@ -12,7 +12,6 @@ from agents.judging import Judging
 from agents.policy import COMPONENTS
 from agents.policy_file import CARD, SHIPPED, WEIGHTS, StoredPolicy, load_policy
 from agents.runs import START
-from agents.training import HIDDEN
 from attiqa.errors import InputError
 from attiqa.files import atomic_path, read_json
 from attiqa.rewards.registry import full_name
@@ -59,9 +58,9 @@ def check_start(options: Mapping[str, Any]) -> None:
     card, network = stored.card, stored.card["network"]
     names = tuple(row["name"] for row in card.get("parameters", ()))
     came = (card.get("task"), stored.algo, card.get("short_side"))
-    built = (names, network["hidden"], network["components"])
+    built = (names, network["components"])
     able = stored.algo == "dpg" or (stored.algo == "ppo" and network["begun"])
-    ours = came[::2] == ("tune", options["short_side"]) and built == (TUNE_PARAMETERS, HIDDEN, COMPONENTS)
+    ours = came[::2] == ("tune", options["short_side"]) and built == (TUNE_PARAMETERS, COMPONENTS)
     if not (able and ours):
         raise InputError(
             "--start takes a policy that this version trained with --task tune --algo dpg, or with --algo "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ def build_model(
     device: str = "cpu",
     steps_an_episode: int = 1,
     begun: bool = False,
+    hidden: Sequence[int] = HIDDEN,
 ) -> BaseAlgorithm:
     """An SB3 algorithm over `env` that renders neutral until its first update.
 
@@ -70,6 +71,7 @@ def build_model(
         steps_an_episode: the longest episode; a rollout holds at least one whole episode a slot.
         begun: whether a stored policy comes first: where an episode has several looks, dpg's and climb's act
             after its own; where it has one, dpg's and PPO's go on from it.
+        hidden: sizes of the hidden layers of actors, which are those of the stored policy where one is.
     """
     check_action_space(algo, env.action_space)
     paired = are_paired(env)
@@ -88,7 +90,7 @@ def build_model(
         policy_class(algo, begun),
         env,
         policy_kwargs=policy_arguments(
-            algo, HIDDEN, deviation, begun=begun and not goes_on, slopes=SLOPE in sees.spaces
+            algo, list(hidden), deviation, begun=begun and not goes_on, slopes=SLOPE in sees.spaces
         ),
         seed=seed,
         device=device,
