@@ -11,6 +11,7 @@ import torch
 
 from agents import train_isp
 from agents.checkpoint import load_checkpoint
+from agents.combine import combine
 from agents.evaluation import Bench
 from agents.experiment import Experiment
 from agents.launch import check_inputs
@@ -148,6 +149,17 @@ def test_ppo_goes_on_from_what_a_policy_of_one_look_answers(one_look, tmp_path):
     several = experiment(tmp_path / "several", task="refine", first=stored)
     look = first_look(make_envs("refine", core, len(core), "dpg"), np.arange(len(core)))
     np.testing.assert_allclose(act(several.model.policy, look), stored.act(look), atol=1e-6)
+
+
+@pytest.mark.parametrize("task, algo", [("tune", "ppo"), ("tune", "dpg"), ("refine", "dpg")])
+def test_runs_go_on_from_a_policy_of_any_width(one_look, tmp_path, task, algo):
+    wide = combine([one_look, one_look])
+    built = experiment(tmp_path / "run", task=task, algo=algo, first=wide)
+    core = built.bench.core
+    seen = first_look(make_envs(task, core, len(core), algo), np.arange(len(core)))
+    np.testing.assert_allclose(act(built.model.policy, seen), one_look.act(seen), atol=1e-6)
+    built.conclude({"neutral": built.bench.neutral(), "policy": built.policy()}, 1.0)
+    assert load_policy(tmp_path / "run").hidden == [2 * size for size in one_look.hidden]
 
 
 def test_dpg_goes_on_from_a_stored_policy_once_its_critics_know_enough(one_look, tmp_path, monkeypatch):
