@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
@@ -30,7 +29,6 @@ from agents.vec_env import IspVecEnv
 from agents.watching import HeldOut
 from attiqa.errors import InputError
 from attiqa.progress import progress_bar
-from isp_env.envs.core import Core
 from isp_env.envs.task import SLOPE
 
 HIDDEN = [64, 64]
@@ -39,8 +37,6 @@ ROLLOUT = 128  # environment steps between two updates of an on-policy algorithm
 # in mirrored pairs, which need not stand out against what exploration costs: nearer, and as often as may be
 PAIRED_LOG_STD = -2.3
 PAIRED_ROLLOUT = 64
-# and the balance nearer yet under a guard, which charges for hues that turn, whichever way
-BALANCE, BALANCE_LOG_STD = ("temperature", "tint"), -3.5
 # going on from a stored policy, in smaller and surer steps: or what it knows of other scenes is lost
 BEGUN_LOG_STD = -2.3
 BEGUN_ROLLOUT = 512
@@ -101,16 +97,7 @@ def build_model(
         **arguments,
     )
     start_at_identity(model.policy, deviation)
-    if paired and not begun:
-        _explore_balance(model.policy, env.env.task.core)
     return model
-
-
-@torch.no_grad()
-def _explore_balance(policy: Any, core: Core) -> None:
-    if core.charge is not None:
-        balance = [number for number, name in enumerate(core.space.names) if name in BALANCE]
-        policy.log_std[balance] = BALANCE_LOG_STD
 
 
 def log_std(env: IspVecEnv, begun: bool) -> float:

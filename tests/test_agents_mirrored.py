@@ -10,14 +10,10 @@ import torch
 from stable_baselines3.common.distributions import DiagGaussianDistribution
 from stable_baselines3.common.logger import Logger
 
-from agents.judging import judging
 from agents.mirrored import MirroredGaussian, MirroredPPO, are_paired, slopes_along
 from agents.playing import make_envs
 from agents.training import build_model
-from isp_env.envs.core import Core
-from isp_env.parameters import ParameterSpace
-from isp_env.pipeline import Pipeline
-from tests.fakes import MeanGrey, RandomFrames, small_core
+from tests.fakes import MeanGrey, small_core
 
 SIZES = tuple((72, 72 + 8 * (number % 2)) for number in range(10))
 
@@ -55,16 +51,6 @@ def test_two_slots_see_one_frame_and_act_on_either_side_of_its_mean():
     assert np.abs(means).mean() > 0.05
     frames = observations["histogram"][:, 0::2].reshape(-1, 64)
     assert len(np.unique(frames, axis=0)) > 5  # pairs differ
-
-
-@pytest.mark.parametrize("reward, balance", [("guarded", -3.5), ("attiqa-mini", -2.3)])
-def test_balances_are_explored_nearer_where_a_guard_charges_for_hues(reward, balance):
-    space = ParameterSpace(["temperature", "exposure", "tint"])
-    core = Core(RandomFrames(SIZES[:2]), space, Pipeline(space), judging(reward, "cpu").reward, short_side=72)
-    policy: Any = build_model("ppo", make_envs("tune", core, 4), seed=0).policy
-    assert policy.log_std.tolist() == pytest.approx([balance, -2.3, balance])
-    begun: Any = build_model("ppo", make_envs("tune", core, 4), seed=0, begun=True).policy
-    assert begun.log_std.tolist() == pytest.approx([-2.3] * 3)
 
 
 def test_the_advantage_of_a_side_is_half_of_what_it_gains_over_the_other():
