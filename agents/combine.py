@@ -27,7 +27,7 @@ from attiqa.errors import EXIT_OK, InputError, command
 from attiqa.options import option, parse
 
 # entries of the card that members share: what they set, and through which eye they see how large a preview
-SHARED = ("task", "parameters", "eye", "short_side")
+SHARED = ("parameters", "eye", "short_side")
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ def combine(members: Sequence[StoredPolicy], names: Sequence[str] = ()) -> Store
         InputError: policies of other kinds, or which differ.
     """
     called = list(names) or [f"policy {number}" for number in range(1, len(members) + 1)]
-    for name, member in zip(called, members, strict=True):
-        _refuse(called[0], members[0], name, member)
     first = members[0]
+    for name, member in zip(called, members, strict=True):  # the first's kind is asked as any other's
+        _refuse(called[0], first, name, member)
     hidden = [sum(sizes) for sizes in zip(*(member.hidden for member in members), strict=True)]
     network, acts = first.card["network"], first.policy.action_space
     sees: Any = first.policy.observation_space
@@ -100,13 +100,12 @@ def combine(members: Sequence[StoredPolicy], names: Sequence[str] = ()) -> Store
 
 
 def _refuse(first_name: str, first: StoredPolicy, name: str, other: StoredPolicy) -> None:
-    for called, member in ((first_name, first), (name, other)):
-        able = isinstance(member.policy, DPGPolicy | BegunActorCritic)
-        if not able or member.card.get("task") != "tune":
-            raise InputError(
-                f"{called} is a policy of {member.algo} and {member.card.get('task')}; expected policies of "
-                "one look, --task tune, by --algo dpg, or by ppo from a stored policy."
-            )
+    able = isinstance(other.policy, DPGPolicy | BegunActorCritic)
+    if not able or other.card.get("task") != "tune":
+        raise InputError(
+            f"{name} is a policy of {other.algo} and {other.card.get('task')}; expected policies of one "
+            "look, --task tune, by --algo dpg, or by ppo from a stored policy."
+        )
     for entry in SHARED:
         if first.card.get(entry) != other.card.get(entry):
             raise InputError(
